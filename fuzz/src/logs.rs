@@ -102,7 +102,13 @@ pub(crate) fn evaluator(bytes: &[u8]) {
     }
     let Ok(Expr::Metric(expr)) = parse(text) else { return };
     let run = |steps, gives_runs| {
-        let options = EvalOptions { max_series: 50, max_values: 5_000, now_ns: 0, seed: 3 };
+        let options = EvalOptions {
+            max_series: 50,
+            max_values: 5_000,
+            now_ns: 0,
+            zones: model::NO_ZONES,
+            seed: 3,
+        };
         match evaluate(&expr, steps, &Lines { gives_runs }, &options) {
             Ok(Evaluation::Scalar(value)) => Ok(vec![format!("{value:?}")]),
             Ok(Evaluation::Series(series)) => {

@@ -87,8 +87,8 @@ pub(crate) fn rule_state(bytes: &[u8]) {
         let again = set.snapshot(1_700_000_000_000);
         let again = serde_json::to_vec(&again).expect("a state is JSON");
         assert!(serde_json::from_slice::<Snapshot>(&again).is_ok());
-        for group in set.groups() {
-            let _ = serde_json::to_string(&group.view(true)).expect("a group is JSON");
+        for (_, group) in set.groups() {
+            let _ = serde_json::to_string(&group.lock().view(true)).expect("a group is JSON");
         }
     }
 }

@@ -78,7 +78,8 @@ fn measure(what: &str, groups: usize, rules: usize, alerts: usize) {
         let result = samples(alerts, value);
         let began = Instant::now();
         let (mut written, mut sent) = (0, 0);
-        for group in set.groups_mut() {
+        for (_, group) in set.groups() {
+            let mut group = group.lock();
             let evaluation = group.evaluation_at(round * 15_000);
             for rule in 0..evaluation.spec.rules.len() {
                 let result = Ok(result.clone());

@@ -38,6 +38,8 @@ pub struct Executor {
     governor: Arc<Governor>,
     queries: Arc<RunningQueries>,
     admission: Admission,
+    /// Of rules: an alert must not wait for dashboards.
+    rules_admission: Admission,
     live_places: Arc<LivePlaces>,
     width: usize,
     max_concurrent: usize,
@@ -143,6 +145,7 @@ impl Executor {
             governor,
             queries: Arc::new(RunningQueries::new()),
             admission: Admission::new(max_concurrent),
+            rules_admission: Admission::new(2 * width.max(1)),
             live_places: Arc::default(),
             width: width.max(1),
             max_concurrent,
@@ -234,6 +237,22 @@ impl Executor {
             return Err(self.timed_out(timeout));
         }
         let permit = self.admit(tenant).await?;
+        self.run_with(permit, job, timeout).await
+    }
+
+    /// As [`Executor::run`], in the turn of rules.
+    pub(crate) async fn run_for_rule(self: &Arc<Self>, job: Job) -> Result<Answer, ApiError> {
+        let timeout = self.time_limit(&job);
+        let permit = self.rules_admission.turn(job.asked.tenant, Some(usize::MAX)).await;
+        self.run_with(permit, job, timeout).await
+    }
+
+    async fn run_with(
+        self: &Arc<Self>,
+        permit: Turn,
+        job: Job,
+        timeout: Duration,
+    ) -> Result<Answer, ApiError> {
         let work = self.governor.account();
         let mut guard = CancelOnDrop::new(&work);
         let executor = Arc::clone(self);
@@ -274,6 +293,15 @@ impl Executor {
         task: impl FnOnce(&QueryData, &Work) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
         let permit = self.admit(asked.tenant).await?;
+        self.blocking_with(permit, asked, task).await
+    }
+
+    async fn blocking_with<T: Send + 'static>(
+        self: &Arc<Self>,
+        permit: Turn,
+        asked: Asked,
+        task: impl FnOnce(&QueryData, &Work) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
         let executor = Arc::clone(self);
         let work = self.governor.account();
         let _guard = CancelOnDrop::new(&work);
@@ -299,6 +327,18 @@ impl Executor {
     ) -> Result<T, ApiError> {
         let limit = self.query_timeout(asked.tenant);
         let work = self.blocking(asked, task);
+        tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(self.timed_out(limit)))
+    }
+
+    /// As [`Executor::in_time`], in the turn of rules.
+    pub(crate) async fn in_time_for_rule<T: Send + 'static>(
+        self: &Arc<Self>,
+        asked: Asked,
+        task: impl FnOnce(&QueryData, &Work) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let limit = self.query_timeout(asked.tenant);
+        let permit = self.rules_admission.turn(asked.tenant, Some(usize::MAX)).await;
+        let work = self.blocking_with(permit, asked, task);
         tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(self.timed_out(limit)))
     }
 

@@ -29,6 +29,7 @@ mod params;
 mod proposals;
 mod remote;
 mod respond;
+mod rule_queries;
 mod running;
 mod spread;
 mod storage;
@@ -54,6 +55,7 @@ pub use remote::{
     BrokerStatus, Brokers, ClusterSettings, ClusterStatus, RemoteSettings, RemoteState,
     elsewhere_routes, passed_on_log_routes, passed_on_routes,
 };
+pub use rule_queries::RuleLanguage;
 pub use spread::{EvaluateParts, EvaluationService, Worker, Workers, evaluation_service};
 pub use storage::{LINE, LineDelete, Storage, StorageError, StoredBlock};
 pub use targets::{ActiveTarget, DroppedTarget, RelabelStep, TargetMetadata, Targets};

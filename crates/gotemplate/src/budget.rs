@@ -64,7 +64,7 @@ impl Budget {
         self.made_bytes = inner.made_bytes;
     }
 
-    /// Counts a block or template that is entered.
+    /// Counts a block, a template or parentheses that are entered.
     #[inline]
     pub(crate) fn enter(&mut self) -> Result<(), String> {
         if self.depth == MAX_DEPTH {

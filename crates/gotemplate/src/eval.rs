@@ -288,6 +288,15 @@ impl<'d, C: Context<'d>> Evaluator<'_, 'd, C> {
         Ok(value)
     }
 
+    /// The value of a pipeline within another one. That counts as depth: what stands there may be a
+    /// template that is expanded, and has parentheses again.
+    fn parentheses(&mut self, dot: &Value<'d>, pipeline: &'d Pipeline) -> Outcome<Value<'d>> {
+        self.enter()?;
+        let value = self.pipeline(dot, pipeline)?;
+        self.context.budget().leave();
+        Ok(value)
+    }
+
     fn commands(&mut self, dot: &Value<'d>, pipeline: &'d Pipeline) -> Outcome<Value<'d>> {
         self.at = At::Pipeline(pipeline);
         let mut value = None;
@@ -316,7 +325,7 @@ impl<'d, C: Context<'d>> Evaluator<'_, 'd, C> {
             }
             OperandKind::Pipeline(pipeline) => {
                 self.refuse_args(first, args, piped.is_some())?;
-                return self.pipeline(dot, pipeline);
+                return self.parentheses(dot, pipeline);
             }
             _ => {}
         }
@@ -367,7 +376,7 @@ impl<'d, C: Context<'d>> Evaluator<'_, 'd, C> {
             OperandKind::Function(function) => {
                 self.function(dot, *function, At::Operand(operand), &[], None)?
             }
-            OperandKind::Pipeline(pipeline) => self.pipeline(dot, pipeline)?,
+            OperandKind::Pipeline(pipeline) => self.parentheses(dot, pipeline)?,
         })
     }
 }

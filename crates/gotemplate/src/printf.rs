@@ -1,7 +1,8 @@
 //! `print`, `println` and `printf`.
 //!
 //! Source: Go's `fmt` package. Verbs are `v s q d b o O x X c U e E f F g G t T`; widths and
-//! precisions of more than six digits are refused as Go refuses them.
+//! precisions of more than a million are refused as Go refuses them. `%#v` shows Go's syntax of texts,
+//! numbers and truths alone.
 
 use std::fmt::Write as _;
 
@@ -108,6 +109,8 @@ struct Flags {
     plus: bool,
     minus: bool,
     sharp: bool,
+    /// `#` of `%#v`: as a source of Go has it.
+    syntax: bool,
     space: bool,
     zero: bool,
     width: Option<usize>,
@@ -138,11 +141,14 @@ fn directive<'t>(text: &'t str, args: &mut Args<'_, '_>, out: &mut String, most:
     };
     rest = number(rest, args);
     (flags.width, rest) = size(rest, args, out, "%!(BADWIDTH)", &mut flags.minus);
+    // What is padded beyond the limit is an error, however far.
+    flags.width = flags.width.map(|width| width.min(most.saturating_add(1)));
     if let Some(after) = rest.strip_prefix('.') {
         let mut negative = false;
         let after = number(after, args);
         let (precision, tail) = size(after, args, out, "%!(BADPREC)", &mut negative);
-        flags.precision = if negative { None } else { Some(precision.unwrap_or(0)) };
+        let precision = precision.unwrap_or(0).min(most.saturating_add(1));
+        flags.precision = if negative { None } else { Some(precision) };
         rest = tail;
     }
     rest = number(rest, args);
@@ -157,7 +163,7 @@ fn directive<'t>(text: &'t str, args: &mut Args<'_, '_>, out: &mut String, most:
     }
     if verb == 'v' {
         // These ask for names of fields and for types, which are not shown.
-        (flags.plus, flags.sharp) = (false, false);
+        (flags.syntax, flags.plus, flags.sharp) = (flags.sharp, false, false);
     }
     if !known {
         write!(out, "%!{verb}(BADINDEX)").expect("a string takes everything");
@@ -170,7 +176,8 @@ fn directive<'t>(text: &'t str, args: &mut Args<'_, '_>, out: &mut String, most:
     rest
 }
 
-/// A number of a width or precision, `*` being an argument.
+/// A number of a width or precision, `*` being an argument. Behind one that is too large Go reads no
+/// further, so that nothing follows.
 fn size<'t>(
     text: &'t str,
     args: &mut Args<'_, '_>,
@@ -191,9 +198,18 @@ fn size<'t>(
         }
         return (value, rest);
     }
-    let len = text.bytes().take_while(u8::is_ascii_digit).count();
-    let value = text[..len].parse().ok().filter(|value| *value <= MAX_WIDTH);
-    (value, &text[len..])
+    let mut value = None;
+    for (at, byte) in text.bytes().enumerate() {
+        if !byte.is_ascii_digit() {
+            return (value, &text[at..]);
+        }
+        let before = value.unwrap_or(0);
+        if before > MAX_WIDTH {
+            return (None, "");
+        }
+        value = Some(before * 10 + usize::from(byte - b'0'));
+    }
+    (value, "")
 }
 
 /// Appends `body`, padded to the width. `numeric` says whether zeros may pad it.
@@ -336,6 +352,7 @@ fn write_leaf(
     if has_text(arg) && shows_text(verb) {
         let mut text = String::new();
         arg.write(&mut text, most);
+        let verb = if verb == 'v' { 's' } else { verb };
         return write_text(&text, verb, flags, out).then_some(false);
     }
     match arg {
@@ -373,6 +390,7 @@ fn write_text(text: &str, verb: char, flags: &Flags, out: &mut String) -> bool {
         None => text,
     };
     match verb {
+        'v' if flags.syntax => out.push_str(&quote(cut)),
         'v' | 's' => out.push_str(cut),
         'q' if flags.sharp && !cut.contains('`') => {
             out.push('`');
@@ -396,7 +414,15 @@ fn write_text(text: &str, verb: char, flags: &Flags, out: &mut String) -> bool {
         'q' => out.push_str(&quote(cut)),
         'x' | 'X' => {
             let bytes = text.as_bytes();
-            for byte in &bytes[..bytes.len().min(flags.precision.unwrap_or(usize::MAX))] {
+            let shown = &bytes[..bytes.len().min(flags.precision.unwrap_or(usize::MAX))];
+            let prefix = if verb == 'x' { "0x" } else { "0X" };
+            for (at, byte) in shown.iter().enumerate() {
+                if flags.space && at > 0 {
+                    out.push(' ');
+                }
+                if flags.sharp && (flags.space || at == 0) {
+                    out.push_str(prefix);
+                }
                 let written =
                     if verb == 'x' { write!(out, "{byte:02x}") } else { write!(out, "{byte:02X}") };
                 written.expect("a string takes everything");

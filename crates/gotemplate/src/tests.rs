@@ -130,6 +130,52 @@ fn the_deepest_template_has_enough_stack() {
     assert!(error.contains("exceeded maximum template depth"), "{error}");
 }
 
+/// A function that expands a template may stand within parentheses, where no block is entered.
+#[test]
+fn templates_that_expand_themselves_in_parentheses_have_enough_stack() {
+    struct Expanding;
+
+    impl Vocabulary for Expanding {
+        fn find(&self, name: &str) -> Option<Function> {
+            static SIGNATURE: Signature = Signature::fixed("tmpl", &[Param::Text, Param::Any]);
+            (name == "tmpl").then_some(Function { signature: &SIGNATURE, owner: Owner::Expand })
+        }
+    }
+
+    let call = format!("{}tmpl \"x\" .{}", "(".repeat(95), ")".repeat(95));
+    let text = format!("{{{{define \"x\"}}}}{{{{{call}}}}}{{{{end}}}}{{{{tmpl \"x\" .}}}}");
+    let run = move || {
+        let parsed = Parsed::new("t", &text, &Expanding)?;
+        let mut context = Plain(Budget::new(Limits::default()));
+        let missing_key = MissingKey::Zero;
+        let request = Request { library: &parsed, data: data(), missing_key, html: true };
+        execute(request, &mut context, &mut String::new())
+    };
+    let thread = std::thread::Builder::new().stack_size(1 << 20).spawn(run).expect("a thread");
+    let error = thread.join().expect("enough stack").expect_err("too deep");
+    assert!(error.contains("exceeded maximum template depth"), "{error}");
+}
+
+#[test]
+fn verbs_of_texts_have_gos_flags() {
+    for (text, want) in [
+        (
+            "{{printf \"% x|%# x|%#x|% X\" \"hi\" \"hi\" \"hi\" \"hi\"}}",
+            "68 69|0x68 0x69|0x6869|68 69",
+        ),
+        ("{{printf \"%#v %#v %#v\" \"q\" 1 true}}", "\"q\" 1 true"),
+        ("{{printf \"%1000000000d\" 1}}", "%!(NOVERB)%!(EXTRA int=1)"),
+        ("{{printf \"%.1000000000d|\" 1}}", "%!(NOVERB)%!(EXTRA int=1)"),
+        ("{{printf \"%*d|\" 1000001 1}}", "%!(BADWIDTH)1|"),
+        ("{{printf \"%5d|%.3d\" 1 2}}", "    1|002"),
+    ] {
+        check(text, want);
+    }
+    let error =
+        expand("{{printf \"%9999999d\" 1}}", MissingKey::Zero, false).expect_err("too long");
+    assert!(error.contains("a text of more than"), "{error}");
+}
+
 proptest! {
     #[test]
     fn no_text_makes_the_engine_panic(

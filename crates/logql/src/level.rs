@@ -1,5 +1,7 @@
 //! What a line says about itself when nobody asks: its level, and the service it is of.
 
+use model::LEVEL_FIELDS;
+
 use crate::pipeline::{JsonMembers, LogfmtPairs, ScalarKind};
 
 /// How severe a line is; the value of the label `detected_level`.
@@ -87,10 +89,6 @@ pub const SEVERITY_NUMBER: &str = "severity_number";
 /// The label and metadata that holds the level.
 pub const DETECTED_LEVEL: &str = "detected_level";
 
-/// Fields that hold a level, unless somebody names others.
-pub const LEVEL_FIELDS: &[&str] =
-    &["level", "LEVEL", "Level", "severity", "SEVERITY", "Severity", "lvl", "LVL", "Lvl"];
-
 /// Objects nested deeper are not looked at.
 const MAX_DEPTH: usize = 32;
 
@@ -164,14 +162,17 @@ impl LevelDetection {
         });
     }
 
+    /// What the field says that stands first in the list, whichever comes first in the line. Here case
+    /// does not count, as in Loki.
     fn logfmt_level(&self, line: &str) -> Option<Level> {
         let mut found = None;
+        let mut before = self.fields.len();
         LogfmtPairs::new(line).for_each(|key, value| {
-            let is_it = self.fields.iter().any(|field| field == key);
-            if is_it {
-                found = Level::from_word(value);
+            let known = self.fields[..before].iter().position(|f| f.eq_ignore_ascii_case(key));
+            if let Some(at) = known {
+                (found, before) = (Level::from_word(value), at);
             }
-            !is_it
+            before > 0
         });
         found
     }
@@ -286,6 +287,12 @@ mod tests {
             (r#"{"level":"\u0077arn","msg":"error"}"#, Level::Warn),
             ("msg=\"an error\" lvl=Info", Level::Info),
             ("msg=\"what\" level=NA", Level::Unknown),
+            (r#"{"msg":"no error in x","log.level":"info"}"#, Level::Info),
+            (r#"{"msg":"no error in x","log":{"level":"info"}}"#, Level::Info),
+            (r#"{"msg":"error rate is ok","severity_text":"INFO"}"#, Level::Info),
+            (r#"{"msg":"error rate is ok","SeverityText":"Information"}"#, Level::Info),
+            ("msg=\"error budget ok\" severity_text=INFO", Level::Info),
+            ("severity_text=INFO lvl=debug lEVEL=warn level=info", Level::Warn),
             ("level=\"inf", Level::Unknown),
         ] {
             assert_eq!(detect(line), level, "{line}");

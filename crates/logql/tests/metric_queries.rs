@@ -134,7 +134,13 @@ impl Source for Filtered<'_> {
 
 fn outcome(query: &str, steps: Steps, lines: &[Line<'_>]) -> Result<Vec<String>, String> {
     let expr = parse_metric(query).map_err(|error| error.to_string())?;
-    let options = EvalOptions { max_series: 500, max_values: 1 << 20, now_ns: 0, seed: 3 };
+    let options = EvalOptions {
+        max_series: 500,
+        max_values: 1 << 20,
+        now_ns: 0,
+        zones: model::NO_ZONES,
+        seed: 3,
+    };
     let expr = optimized(expr);
     let result = evaluate(&expr, steps, &Lines(lines), &options);
     let of_runs = evaluate(&expr, steps, &Runs(Lines(lines)), &options);
@@ -355,6 +361,42 @@ fn what_failed_is_told_unless_a_condition_leaves_it_out() {
           errors.(e.g __error__=\"\")\nThe label filter can also be specified after unwrap. (e.g | \
           unwrap latency | __error__=\"\" )\n"]
     );
+}
+
+/// Numbers are those of the lines that the same steps list, also where a template fails whose line nobody reads.
+#[test]
+fn a_template_that_fails_is_seen_by_what_chooses_lines_by_their_error() {
+    let lines: &[Line<'_>] = &[
+        (10, &[("app", "j")], &[], "v=1 an error"),
+        (20, &[("app", "j")], &[], "v=2 fine"),
+        (30, &[("app", "j")], &[], "v=3 fine"),
+    ];
+    let fails = r#"| line_format "{{ if contains \"error\" __line__ }}{{ div 1 0 }}{{ end }}""#;
+    let unwrap = r#"label_format w="7" | unwrap w"#;
+    let drop = "drop __error__, __error_details__";
+    for (aggregation, stages, wanted) in [
+        ("count_over_time", r#"__error__="""#.to_owned(), "{} 2"),
+        ("rate", r#"__error__="""#.to_owned(), "{} 0.03333333333333333"),
+        ("count_over_time", format!(r#"__error__!="" | {drop}"#), "{} 1"),
+        ("count_over_time", format!(r#"__error_details__=~".*div.*" | {drop}"#), "{} 1"),
+        (
+            "count_over_time",
+            format!(r#"label_format e="{{{{.__error__}}}}" | e!="" | {drop}, e"#),
+            "{} 1",
+        ),
+        ("count_over_time", format!(r#"app=ip("::1") | {drop}"#), "{} 1"),
+        ("sum_over_time", format!(r#"{unwrap} | __error__="""#), "{} 14"),
+        // Nobody sees it, and Loki does not run it.
+        ("count_over_time", r#"app="j""#.to_owned(), "{} 3"),
+        ("sum_over_time", unwrap.to_owned(), "{} 21"),
+    ] {
+        let query = format!("sum({aggregation}({{app=\"j\"}} {fails} | {stages} [1m]))");
+        assert_eq!(at_a_minute(&query, lines), [wanted], "{query}");
+    }
+    // What cannot fail is left out whoever looks for errors.
+    let query = r#"count_over_time({app="j"} | line_format "{{.v}} x" | __error__="" [1m])"#;
+    let expr = optimized(parse_metric(query).expect("a query"));
+    assert_eq!(expr.to_string(), r#"count_over_time({app="j"} | __error__=""[1m])"#);
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod tenant;
 mod time;
 pub mod within;
 pub mod zone;
+mod zone_files;
 
 pub use batch::{LabelForm, MetricBatch, MetricMetadata, MetricType, SeriesRows};
 pub use calendar::{civil_from_days, days_from_civil, days_in_month, parse_rfc3339_ms, rfc3339};
@@ -39,13 +40,14 @@ pub use limits::Limits;
 pub use log_batch::{
     LogBatch, LogBatchError, LogRecord, LogRecords, MAX_LOG_BATCH_BYTES, MAX_LOG_LINE_BYTES,
 };
-pub use log_limits::LogLimits;
+pub use log_limits::{LEVEL_FIELDS, LogLimits};
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use rollup::RollupRow;
 pub use search::{BestNames, FoundName, NameSearch, Scorer, SearchAlgorithm, SearchOrder};
 pub use share::Share;
 pub use tenant::{DEFAULT_TENANT, NO_TENANT, TenantId, TenantName, TenantNameError};
 pub use time::TimeRange;
+pub use zone_files::{NO_ZONES, ZoneFiles, Zones};
 
 /// Bit pattern of the value that marks a series as gone at a timestamp.
 /// Source: Prometheus `model/value/value.go`, `StaleNaN`.

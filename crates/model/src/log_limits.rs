@@ -56,10 +56,27 @@ pub struct LogLimits {
     pub discover_service_name: Vec<String>,
 }
 
+/// Names of what holds a level, unless somebody names others; the first that is there counts. Source:
+/// Loki, `DefaultAllowedLevelFields`.
+pub const LEVEL_FIELDS: &[&str] = &[
+    "level",
+    "LEVEL",
+    "Level",
+    "log.level",
+    "severity",
+    "SEVERITY",
+    "Severity",
+    "SeverityText",
+    "lvl",
+    "LVL",
+    "Lvl",
+    "severity_text",
+    "Severity_Text",
+    "SEVERITY_TEXT",
+];
+
 impl Default for LogLimits {
     fn default() -> Self {
-        const LEVEL_FIELDS: &[&str] =
-            &["level", "LEVEL", "Level", "severity", "SEVERITY", "Severity", "lvl", "LVL", "Lvl"];
         const SERVICE_LABELS: &[&str] = &[
             "service",
             "app",

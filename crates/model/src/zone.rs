@@ -206,7 +206,7 @@ fn change_at(rule: &str, year: i64) -> Option<i64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
@@ -233,6 +233,25 @@ mod tests {
         check("EST5EDT,J60/0,J305/0", 1_782_864_000, "EDT", -14_400);
         assert_eq!(rule_at("CET-1CEST,M13.5.0,M10.5.0", 0), None);
         assert_eq!(rule_at("", 0), None);
+    }
+
+    /// A file with one offset.
+    pub(crate) fn fixed(name: &str, seconds: i32) -> Vec<u8> {
+        with_rule(name, seconds, "")
+    }
+
+    /// A file with one offset, and with a rule that goes before.
+    pub(crate) fn with_rule(name: &str, seconds: i32, rule: &str) -> Vec<u8> {
+        let mut block = b"TZif2".to_vec();
+        block.extend([0; 15]);
+        for count in [0, 0, 0, 0, 1, name.len() + 1] {
+            block.extend((count as u32).to_be_bytes());
+        }
+        block.extend(seconds.to_be_bytes());
+        block.extend([0, 0]);
+        block.extend(name.bytes());
+        block.push(0);
+        [block.clone(), block, format!("\n{rule}\n").into_bytes()].concat()
     }
 
     #[test]

@@ -8,6 +8,22 @@ pub mod api;
 mod clock;
 mod keep;
 pub mod notify;
+mod pages;
+pub mod rules;
+mod seat;
+#[cfg(test)]
+mod shelf;
 
 pub use clock::Clock;
 pub use keep::{Boxed, Keep, KeepError, MAX_VALUE_BYTES};
+pub use seat::{Running, Seat};
+
+/// Writes what is counted in Prometheus' text format.
+pub fn render(
+    notifications: &notify::Notifications,
+    rules: &rules::Rules,
+    out: &mut wire::text_encode::TextEncoder<'_>,
+) {
+    notify::render(notifications, out);
+    rules::render(rules, out);
+}

@@ -244,6 +244,11 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "FILE", env = "WATCHFIRE_PROMETHEUS_CONFIG")]
     pub(crate) prometheus_config: Option<PathBuf>,
 
+    /// Notify by this configuration of Alertmanager, as it is; SIGHUP and POST /-/reload read it
+    /// again
+    #[arg(long, value_name = "FILE", env = "WATCHFIRE_ALERTMANAGER_CONFIG")]
+    pub(crate) alertmanager_config: Option<PathBuf>,
+
     /// What is collected by files of other collectors of logs.
     #[command(flatten)]
     pub(crate) collectors: CollectorFiles,

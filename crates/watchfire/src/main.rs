@@ -31,6 +31,7 @@ mod progress;
 mod query;
 mod ranges;
 mod rule_check;
+mod rule_data;
 mod rule_test;
 mod serve;
 mod snapshot;

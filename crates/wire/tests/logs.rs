@@ -88,6 +88,19 @@ mod loki {
     }
 
     #[test]
+    fn values_of_labels_may_be_no_strings() {
+        let body = r#"{"streams":[{"stream":{"t":1,"e":1.50e3,"b":true,"n":null,"l":[1, "\n"],"s":"\u00e9"},
+            "values":[["1700000000000000000","one"]]}]}"#;
+        let (summary, lines) = json(body, &without_service());
+        assert!(summary.expect("valid").refusals.is_empty());
+        expect![[r#"
+            {b="true", e="1.50e3", l="[1, \"\\n\"]", n="null", s="é", t="1"}
+            0 "one"
+        "#]]
+        .assert_eq(&lines);
+    }
+
+    #[test]
     fn what_is_at_fault_is_told_and_the_rest_is_kept() {
         let body = r#"{"streams":[
             {"stream":{},"values":[["1700000000000000000","a"],["1700000000000000000","b"]]},
@@ -401,7 +414,9 @@ mod limits {
                 ["1700000000000000002","an error",{"Level":"odd"}],
                 ["1700000000000000003","an error",{"detected_level":"ERR","level":"info"}],
                 ["1700000000000000004","nothing",{"severity_number":"17"}],
-                ["1700000000000000005","an error",{"detected_level":"odd"}]]},
+                ["1700000000000000005","an error",{"detected_level":"odd"}],
+                ["1700000000000000006","nothing",{"severity_text":"ERR"}],
+                ["1700000000000000007","an error",{"log_level":"warning"}]]},
             {"stream":{"level":"info"},"values":[["1700000000000000000","an error",{"level":"warn"}]]}]}"#;
         let limits = without_service();
         let levels = LogContext { levels: Some(&Words), ..context(&limits) };
@@ -411,7 +426,10 @@ mod limits {
         let found: Vec<&str> =
             text.lines().filter_map(|line| line.split("detected_level=").nth(1)).collect();
         let found: Vec<&str> = found.iter().filter_map(|rest| rest.split(' ').next()).collect();
-        assert_eq!(found, ["error", "warn", "odd", "error", "error", "odd", "info"]);
+        assert_eq!(
+            found,
+            ["error", "warn", "odd", "error", "error", "odd", "error", "warn", "info"]
+        );
         let off = LogLimits { discover_log_levels: false, ..without_service() };
         let levels = LogContext { levels: Some(&Words), ..context(&off) };
         loki_json::decode(body.as_bytes(), &levels, &mut batch).expect("valid");

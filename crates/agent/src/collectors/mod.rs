@@ -88,4 +88,3 @@ pub(crate) use mounts::{MountFilter, parse_mounts};
 pub(crate) use netdev::split_device;
 pub use table::{COLLECTORS, CollectorInfo, LEFT_OUT, LeftOut};
 pub(crate) use table::{Made, make};
-pub(crate) use timezone::zone_offset_at;

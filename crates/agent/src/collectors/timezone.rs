@@ -47,9 +47,3 @@ impl TimeZone {
         offset_at(&self.buffer[..self.length], unix_s).unwrap_or(UTC)
     }
 }
-
-/// What a TZif file says of `unix_s`: seconds to be added to UTC, and the abbreviation. Nothing if it is
-/// malformed.
-pub(crate) fn zone_offset_at(file: &[u8], unix_s: i64) -> Option<(i32, &str)> {
-    offset_at(file, unix_s).map(|offset| (offset.seconds, offset.name))
-}

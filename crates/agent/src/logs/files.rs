@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::batch::LinesBatch;
 use super::config::{FileGroup, Start};
 use super::file::{Begin, Read, Scratch, Tailed, continues, head_of, is_packed};
+use super::glob::Glob;
 use super::path_labels;
 use super::position::{FileState, Position, Positions, REMEMBERED_MS, SourceId, Update};
 use super::status::{CollectionStatus, LookStatus, PatternStatus};
@@ -48,6 +49,8 @@ pub(crate) struct Files {
     own: HashSet<(u64, u64)>,
     /// How far all sources are read, those of earlier runs included.
     pub(crate) positions: Positions,
+    /// Groups of which one names a file that is collected for the other, so that each is told once.
+    overlaps: HashSet<(usize, usize)>,
     /// Paths that could not be opened, so that each is told once.
     troubled: HashSet<PathBuf>,
     /// Packed files that are read to their end, and their sizes.
@@ -86,6 +89,7 @@ impl Files {
             by_inode: HashMap::new(),
             own: own.map(|info| (info.dev(), info.ino())).collect(),
             positions,
+            overlaps: HashSet::new(),
             troubled: HashSet::new(),
             done: HashMap::new(),
             gone: Vec::new(),
@@ -111,7 +115,7 @@ impl Files {
             found.sort_unstable();
             found.dedup();
             for path in found {
-                let is_excluded = |glob: &super::glob::Glob| glob.is_match(&path);
+                let is_excluded = |glob: &Glob| glob.is_match(&path);
                 if self.groups[group].exclude.iter().any(is_excluded) {
                     looked.pass_over(&path, "the configuration excludes it");
                 } else if let Some(reason) = self.meet(group, &path, now, status) {
@@ -152,7 +156,8 @@ impl Files {
             let is_there =
                 |path: &Path| fs::metadata(path).is_ok_and(|info| (info.dev(), info.ino()) == key);
             if file.path == path {
-                return None;
+                let (path, by) = (path.to_owned(), file.group);
+                return (by != group).then(|| self.told_overlap(group, by, &path));
             }
             if is_there(&file.path) {
                 return Some(format!("it is another name of {}", file.path.display()));
@@ -174,6 +179,25 @@ impl Files {
                 Some(error.to_string())
             }
         }
+    }
+
+    /// Why a file of a group is collected as one of another group, which is told in the log once.
+    fn told_overlap(&mut self, group: usize, by: usize, path: &Path) -> String {
+        let names = |group: usize| {
+            let paths = self.groups[group].paths.iter().map(Glob::as_str);
+            paths.collect::<Vec<_>>().join(", ")
+        };
+        let (mine, other) = (names(group), names(by));
+        if self.overlaps.insert((group, by)) {
+            tracing::warn!(
+                path = %path.display(), paths = mine, collected_by = other,
+                "two groups or jobs name the same file, which is collected once: the labels and stages of \
+                 the one under `paths` do not apply to it; exclude the file from one of both"
+            );
+        }
+        format!(
+            "it is collected already, by {other}: the labels and stages of {mine} do not apply to it"
+        )
     }
 
     /// Sees to it that the position of a packed file is not forgotten while the file is there.

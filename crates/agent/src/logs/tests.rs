@@ -63,6 +63,8 @@ struct Scene {
     collection: Option<LocalCollection>,
     stages: Arc<dyn Stages>,
     pattern: &'static str,
+    /// Patterns of another group.
+    others: Vec<Glob>,
     take_over: Vec<ForeignPositions>,
 }
 
@@ -71,7 +73,8 @@ impl Scene {
         let directory = tempfile::tempdir().expect("a directory");
         fs::create_dir(directory.path().join("logs")).expect("made");
         let (store, stages) = (Store::default(), Arc::new(Unchanged));
-        Scene { directory, store, collection: None, stages, pattern, take_over: vec![] }
+        let (others, take_over) = (vec![], vec![]);
+        Scene { directory, store, collection: None, stages, pattern, others, take_over }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -89,8 +92,14 @@ impl Scene {
             stages: Arc::clone(&self.stages),
             layout: Layout::Plain,
         };
+        let mut files = vec![group];
+        if !self.others.is_empty() {
+            let paths = self.others.clone();
+            let labels = BTreeMap::from([("job".to_owned(), "other".to_owned())]);
+            files.push(FileGroup { paths, labels, ..files[0].clone() });
+        }
         let config = LogsConfig {
-            files: vec![group],
+            files,
             journal: None,
             syslog: vec![],
             stdin: None,
@@ -408,6 +417,23 @@ fn what_another_collector_has_read_is_not_read_again_and_what_it_has_not_is() {
     scene.append("b.log", "8\n");
     scene.start();
     scene.wait(&["3", "4", "5", "6", "7", "8"]);
+}
+
+#[test]
+fn a_file_of_two_groups_is_told_to_be_of_the_first() {
+    let mut scene = Scene::new("a.log");
+    scene.append("a.log", "1\n");
+    scene.append("b.log", "2\n");
+    let pattern = scene.path("*.log").display().to_string();
+    scene.others = vec![Glob::new(&pattern).expect("a pattern")];
+    scene.start();
+    scene.wait(&["1", "2"]);
+    let looked = scene.collection.as_ref().expect("it runs").status().looked();
+    let [passed] = &looked.passed_over[..] else { panic!("{looked:?}") };
+    assert!(passed.path.ends_with("/a.log"), "{passed:?}");
+    let wanted = format!("it is collected already, by {}", scene.path("a.log").display());
+    assert!(passed.reason.starts_with(&wanted) && passed.reason.contains("*.log"), "{passed:?}");
+    scene.stop();
 }
 
 #[test]

@@ -191,6 +191,11 @@ impl Group {
         self.schedule.due_ms
     }
 
+    /// For which time it was last evaluated, milliseconds since the epoch.
+    pub fn evaluated_for_ms(&self) -> Option<i64> {
+        self.evaluated_for_ms
+    }
+
     /// How many evaluations were due so far, and how many of them nobody made.
     pub fn iterations(&self) -> (u64, u64) {
         (self.schedule.iterations, self.schedule.missed)

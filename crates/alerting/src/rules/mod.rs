@@ -40,7 +40,7 @@ pub use dependencies::stages;
 pub use group::{Applied, Evaluation, Group, Health, Surroundings, Timing};
 pub use limits::{AlertBudget, RuleLimits};
 pub use restore::{FOR_GRACE_PERIOD_MS, ForStateSeries, OUTAGE_TOLERANCE_MS, RestoreRequest};
-pub use rule_set::{Changes, GroupKey, RuleSet};
+pub use rule_set::{Changes, GroupKey, RuleSet, SharedGroup};
 pub use sample::Sample;
 pub use schedule::{CatchUp, CatchUpLimits, Tick, offset_ms, slot_before};
 pub use snapshot::{GroupSnapshot, SNAPSHOT_VERSION, Snapshot, SnapshotError};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::Labels;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::group::Group;
 use super::limits::AlertBudget;
@@ -50,10 +51,13 @@ struct Retired {
     series: Vec<Labels>,
 }
 
-/// The groups, by file and name.
+/// A group that one thread at a time evaluates.
+pub type SharedGroup = Arc<Mutex<Group>>;
+
+/// The groups, by file and name. Each has a lock of its own, so that many can be evaluated at once.
 #[derive(Debug, Default)]
 pub struct RuleSet {
-    groups: BTreeMap<GroupKey, Group>,
+    groups: BTreeMap<GroupKey, SharedGroup>,
     retired: Vec<Retired>,
     budget: Arc<AlertBudget>,
 }
@@ -66,7 +70,7 @@ impl RuleSet {
 
     /// Replaces the groups. Those that say what they said go on untouched, those that say something
     /// else keep alerts and series of rules with the same name and labels. Of two of the same file
-    /// and name the last one counts.
+    /// and name the last one counts. Waits for groups whose results are just being applied.
     ///
     /// `restores` says whether new groups ask the store for the state before the last stop: at a
     /// start without a snapshot.
@@ -76,26 +80,27 @@ impl RuleSet {
         for spec in specs {
             let key = GroupKey { file: spec.file.clone(), name: spec.name.clone() };
             let group = match before.remove(&key).or_else(|| self.groups.remove(&key)) {
-                Some(known) if *known.spec == spec => {
+                Some(known) if *known.lock().spec == spec => {
                     changes.kept += 1;
                     known
                 }
                 Some(known) => {
                     changes.changed += 1;
-                    let still = restores || known.restores_in.is_some();
+                    let still = restores || known.lock().restores_in.is_some();
                     let mut group = Group::new(spec, now_ms, still, &self.budget);
-                    group.take_over(known);
-                    group
+                    group.take_over(self.taken(&known));
+                    Arc::new(Mutex::new(group))
                 }
                 None => {
                     changes.added += 1;
-                    Group::new(spec, now_ms, restores, &self.budget)
+                    Arc::new(Mutex::new(Group::new(spec, now_ms, restores, &self.budget)))
                 }
             };
             self.groups.insert(key, group);
         }
         changes.removed = before.len();
         for group in before.into_values() {
+            let group = self.taken(&group);
             let (interval_ms, offset_ms) = (group.spec.interval_ms, group.spec.query_offset_ms);
             let series = group.into_series();
             if !series.is_empty() {
@@ -109,30 +114,32 @@ impl RuleSet {
         changes
     }
 
-    /// The groups, by ascending file and name.
-    pub fn groups(&self) -> impl Iterator<Item = &Group> {
-        self.groups.values()
+    /// Takes a group out of its lock. Whoever is evaluating it finds one that has been replaced.
+    fn taken(&self, group: &SharedGroup) -> Group {
+        let mut group = group.lock();
+        let nothing = GroupSpec { rules: Vec::new(), ..GroupSpec::clone(&group.spec) };
+        std::mem::replace(&mut group, Group::new(nothing, 0, false, &self.budget))
     }
 
-    /// The groups, to be evaluated.
-    pub fn groups_mut(&mut self) -> impl Iterator<Item = &mut Group> {
-        self.groups.values_mut()
+    /// The groups, by ascending file and name.
+    pub fn groups(&self) -> impl Iterator<Item = (&GroupKey, &SharedGroup)> {
+        self.groups.iter()
     }
 
     /// One group.
-    pub fn group(&self, key: &GroupKey) -> Option<&Group> {
+    pub fn group(&self, key: &GroupKey) -> Option<&SharedGroup> {
         self.groups.get(key)
     }
 
-    /// One group, to be evaluated.
-    pub fn group_mut(&mut self, key: &GroupKey) -> Option<&mut Group> {
-        self.groups.get_mut(key)
+    /// When the series of a group that was removed are to be marked as ended, if any are.
+    pub fn retire_due_ms(&self) -> Option<i64> {
+        self.retired.iter().map(|retired| retired.due_ms).min()
     }
 
     /// When the next thing is due, if anything is.
     pub fn next_due_ms(&self) -> Option<i64> {
-        let groups = self.groups.values().map(Group::due_ms);
-        groups.chain(self.retired.iter().map(|retired| retired.due_ms)).min()
+        let groups = self.groups.values().map(|group| group.lock().due_ms());
+        groups.chain(self.retire_due_ms()).min()
     }
 
     /// Pending and firing alerts of all groups.
@@ -145,7 +152,7 @@ impl RuleSet {
     pub fn retire(&mut self, now_ms: i64) -> Vec<Sample> {
         let mut samples = Vec::new();
         let groups = &self.groups;
-        let is_written = |series: &Labels| groups.values().any(|group| group.writes(series));
+        let is_written = |series: &Labels| groups.values().any(|group| group.lock().writes(series));
         self.retired.retain_mut(|retired| {
             if retired.due_ms > now_ms {
                 return true;
@@ -159,7 +166,9 @@ impl RuleSet {
 
     /// Everything that outlives a restart.
     pub fn snapshot(&self, now_ms: i64) -> Snapshot {
-        Snapshot::of(self.groups.values(), now_ms)
+        let groups: Vec<MutexGuard<'_, Group>> =
+            self.groups.values().map(|group| group.lock()).collect();
+        Snapshot::of(groups.iter().map(|group| &**group), now_ms)
     }
 
     /// Takes up what an earlier process knew; to be called after [`RuleSet::load`], before the first
@@ -168,6 +177,6 @@ impl RuleSet {
     /// # Errors
     /// The snapshot is of a version that nobody knows here.
     pub fn restore(&mut self, snapshot: &Snapshot, now_ms: i64) -> Result<usize, SnapshotError> {
-        snapshot.restore(&mut self.groups, now_ms)
+        snapshot.restore(&self.groups, now_ms)
     }
 }

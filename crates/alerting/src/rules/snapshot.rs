@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::alert::{Alert, AlertState, Annotations};
 use super::group::Group;
 use super::restore::{OUTAGE_TOLERANCE_MS, restore_alert};
-use super::rule_set::GroupKey;
+use super::rule_set::{GroupKey, SharedGroup};
 
 /// The version that is written.
 pub const SNAPSHOT_VERSION: u32 = 1;
@@ -103,7 +103,7 @@ impl Snapshot {
 
     pub(super) fn restore(
         &self,
-        groups: &mut BTreeMap<GroupKey, Group>,
+        groups: &BTreeMap<GroupKey, SharedGroup>,
         now_ms: i64,
     ) -> Result<usize, SnapshotError> {
         if self.version != SNAPSHOT_VERSION {
@@ -112,12 +112,12 @@ impl Snapshot {
         let mut alerts = 0;
         for saved in &self.groups {
             let key = GroupKey { file: saved.file.clone(), name: saved.name.clone() };
-            if let Some(group) = groups.get_mut(&key) {
-                alerts += saved.restore(group, self.taken_at_ms, now_ms);
+            if let Some(group) = groups.get(&key) {
+                alerts += saved.restore(&mut group.lock(), self.taken_at_ms, now_ms);
             }
         }
         // What is not in the snapshot is new since.
-        groups.values_mut().for_each(Group::restored);
+        groups.values().for_each(|group| group.lock().restored());
         Ok(alerts)
     }
 }

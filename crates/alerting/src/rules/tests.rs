@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use model::Labels;
+use parking_lot::MutexGuard;
 use settings::prometheus::rules::{Rule, RuleGroup, RuleKind};
 
 use super::spec::tests::{compiled, group, rule};
@@ -71,8 +72,8 @@ impl Bench {
         Bench { set, expand: Counting::default(), limits, external: Labels::empty() }
     }
 
-    fn group(&mut self) -> &mut Group {
-        self.set.group_mut(&key()).expect("the group is there")
+    fn group(&mut self) -> MutexGuard<'_, Group> {
+        self.set.group(&key()).expect("the group is there").lock()
     }
 
     /// Hands over what one rule yields.
@@ -90,7 +91,7 @@ impl Bench {
             limits,
             resend_delay_ms: MIN,
         };
-        let group = set.group_mut(&key()).expect("the group is there");
+        let mut group = set.group(&key()).expect("the group is there").lock();
         group.apply(evaluation, rule, result, Timing::default(), &with)
     }
 
@@ -98,9 +99,10 @@ impl Bench {
     fn run(&mut self, minute: i64, result: Result<Vec<Sample>, String>) -> Applied {
         let evaluation = self.group().evaluation_at(minute * MIN);
         let mut applied = self.apply(&evaluation, 0, result);
-        let group = self.group();
+        let mut group = self.group();
         group.written(&evaluation, 0, Ok(()));
         applied.samples.extend(group.finish(&evaluation, Timing::default()));
+        drop(group);
         applied
     }
 
@@ -209,7 +211,8 @@ fn texts_are_expanded_when_something_changed() {
     // Only one of the texts sees the value.
     bench.run(3, Ok(vec![up("x", 2.0)]));
     assert_eq!(bench.expand.0.get(), 4);
-    let alert = bench.group().alerts(0).next().expect("it fires");
+    let group = bench.group();
+    let alert = group.alerts(0).next().expect("it fires");
     assert_eq!(alert.annotations[1].1, "2");
     assert_eq!(alert.labels.get("l"), Some("<error expanding template: no>"));
     assert_eq!(alert.value, 2.0);
@@ -477,7 +480,7 @@ fn missed_evaluations_of_recording_rules_are_planned() {
     let mut set = RuleSet::new();
     set.load(compiled(vec![aligned(vec![rule(RuleKind::Recording, "r", "up")])]), 5 * MIN, true);
     set.restore(&after.set.snapshot(5 * MIN), 5 * MIN).expect("it is of this version");
-    let group = set.group(&key()).expect("the group is there");
+    let group = set.group(&key()).expect("the group is there").lock();
     let plan = group.catch_up(5 * MIN, CatchUpLimits::default());
     assert_eq!(plan.timestamps_ms, [2, 3, 4, 5].map(|minute| minute * MIN));
     assert_eq!(group.due_ms(), 6 * MIN);

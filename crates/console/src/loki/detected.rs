@@ -164,6 +164,7 @@ impl Question {
             let stages = logql::compile::stages(&self.log).map_err(wrong)?;
             let mut pipeline = Pipeline::new(stages, seed());
             pipeline.set_now_ns(self.now_ns);
+            pipeline.set_zones(super::zones::of_host);
             let mut found = Found::new(own_parser);
             let mut lines = 0;
             let mut take = |labels: &Labels, line: &Entry<'_>| {

@@ -90,6 +90,7 @@ pub(super) async fn export(
         loop {
             let mut pipeline = Pipeline::new(logql::compile::stages(&log).map_err(wrong)?, seed());
             pipeline.set_now_ns(now_ns);
+            pipeline.set_zones(super::zones::of_host);
             let mut stream = Labels::empty();
             let mut outcome = Ok(());
             let read = snapshot.lines(&request, &mut |of, line: &Entry<'_>| {

@@ -156,6 +156,7 @@ impl<'a> Collector<'a> {
         let stages = logql::compile::stages(log).map_err(|error| bad_data(error.to_string()))?;
         let mut pipeline = Pipeline::new(stages, asked.seed);
         pipeline.set_now_ns(asked.now_ns);
+        pipeline.set_zones(super::zones::of_host);
         let held = hold(work, 0).map_err(data_error)?;
         Ok(Collector {
             asked,

@@ -13,6 +13,7 @@
 //! | `detected`, `patterns` | what lines have in common |
 //! | `completions` | what may stand at a place of a query |
 //! | `about` | version, limits, `format_query` |
+//! | `zones` | zones of time that templates name |
 //! | `encode`, `statistics` | answers |
 
 mod about;
@@ -35,10 +36,12 @@ mod tail;
 mod tailed;
 mod time;
 mod volume;
+mod zones;
 
 pub(crate) use encode::CATEGORIZE;
-pub(crate) use query::{ENCODING_FLAGS, wants_categories};
-pub(crate) use refusal::{DIALECT, Refusal};
+pub(crate) use numbers::evaluate_at;
+pub(crate) use query::{ENCODING_FLAGS, seed, wants_categories};
+pub(crate) use refusal::{DIALECT, Refusal, data_error};
 pub(crate) use tailed::{Frame, Frames, Way, frame_of, note};
 
 use std::sync::Arc;

@@ -17,7 +17,7 @@ use crate::log_data::{LogFault, LogRequest, LogSnapshot};
 use crate::running::refused;
 
 /// Evaluates a query.
-pub(super) fn evaluate_at(
+pub(crate) fn evaluate_at(
     expr: &MetricExpr,
     steps: Steps,
     options: &EvalOptions,

@@ -146,7 +146,7 @@ pub(super) fn now_ns(console: &Console) -> i64 {
 }
 
 /// Keys hash tables: nobody outside knows it.
-pub(super) fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(0_u8)
 }
@@ -228,6 +228,7 @@ impl Numbers {
             max_series: data.max_series,
             max_values: data.max_values,
             now_ns: self.now_ns,
+            zones: super::zones::of_host,
             seed: seed(),
         };
         let (result, processed) =

@@ -74,6 +74,6 @@ pub(super) fn metric_error(error: MetricError) -> ApiError {
 }
 
 /// What a fault of the data is to the executor.
-pub(super) fn data_error(error: SourceError) -> ApiError {
+pub(crate) fn data_error(error: SourceError) -> ApiError {
     source_error(error)
 }

@@ -13,8 +13,8 @@ use crate::log_data::LogReads;
 
 /// What came to a pipeline, and what came out of it.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Processed {
-    pub(super) lines: u64,
+pub(crate) struct Processed {
+    pub(crate) lines: u64,
     pub(super) line_bytes: u64,
     pub(super) metadata_bytes: u64,
     pub(super) kept: u64,

@@ -230,6 +230,7 @@ impl Tailer {
         let stages = logql::compile::stages(log).map_err(|error| error.to_string())?;
         let mut pipeline = Pipeline::new(stages, asked.seed);
         pipeline.set_now_ns(asked.now_ns);
+        pipeline.set_zones(super::zones::of_host);
         Ok(Tailer { pipeline, categorize: asked.categorize })
     }
 

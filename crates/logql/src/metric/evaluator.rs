@@ -1,5 +1,7 @@
 //! Walks a query and puts its parts together.
 
+use model::Zones;
+
 use super::MetricError;
 use super::labels::SampleLabels;
 use super::matrix::Matrix;
@@ -19,6 +21,8 @@ pub struct EvalOptions {
     pub max_values: usize,
     /// What `now` is in templates, in nanoseconds.
     pub now_ns: i64,
+    /// Where zones of time are found that templates name.
+    pub zones: Zones,
     /// Keys hash tables; something nobody outside knows.
     pub seed: u64,
 }

@@ -49,6 +49,7 @@ pub(super) fn evaluate(
     let pipeline = || {
         let mut pipeline = Pipeline::new(stages.clone(), options.seed);
         pipeline.set_now_ns(options.now_ns);
+        pipeline.set_zones(options.zones);
         if let Some(grouping) = grouping {
             pipeline.set_grouping(&compiled(grouping));
             pipeline.set_required(required.as_deref());

@@ -1,5 +1,7 @@
 //! `line_format` and `label_format`.
 
+use model::Zones;
+
 use super::entry::{Category, ERROR_DETAILS_LABEL, ERROR_LABEL, Span, StageError, State};
 use super::names::{Name, Names};
 use super::template::{Expressions, Moment, Template, TemplateError, sorted_labels};
@@ -25,6 +27,7 @@ pub enum FormatError {
 pub(crate) struct FormatWork<'w> {
     pub(crate) timestamp_ns: i64,
     pub(crate) now_ns: i64,
+    pub(crate) zones: Zones,
     pub(crate) expressions: &'w mut Expressions,
     pub(crate) out: &'w mut String,
 }
@@ -61,6 +64,7 @@ impl LineFormat {
             line: state.line(origin),
             timestamp_ns: work.timestamp_ns,
             now_ns: work.now_ns,
+            zones: work.zones,
         };
         let field = |name| Some(state.value_or_error(origin, name));
         let outcome = self.template.execute(&field, &all, moment, work.expressions, work.out);
@@ -201,8 +205,12 @@ fn execute(
         );
         all.sort_unstable();
     }
-    let moment =
-        Moment { line: state.line(origin), timestamp_ns: work.timestamp_ns, now_ns: work.now_ns };
+    let moment = Moment {
+        line: state.line(origin),
+        timestamp_ns: work.timestamp_ns,
+        now_ns: work.now_ns,
+        zones: work.zones,
+    };
     let field = |wanted| {
         let found = seen.iter().find(|(name, _)| *name == wanted);
         found.map(|(_, span)| state.text(origin, *span))

@@ -43,6 +43,8 @@ pub use sample::{Conversion, Grouping, Unwrap};
 pub use selection::LabelSelection;
 pub use template::{FreeTemplate, Template, TemplateError, TemplateMemory, template_functions};
 
+use model::{NO_ZONES, Zones};
+
 use entry::State;
 use names::Name;
 use sample::BoundGrouping;
@@ -99,6 +101,7 @@ pub struct Pipeline {
     scratch_names: Vec<Name>,
     expressions: Expressions,
     now_ns: i64,
+    zones: Zones,
     unwrapped: Option<String>,
     grouping: BoundGrouping,
 }
@@ -132,6 +135,7 @@ impl Pipeline {
             scratch_names: Vec::new(),
             expressions: Expressions::default(),
             now_ns: 0,
+            zones: NO_ZONES,
             unwrapped,
             grouping,
         }
@@ -140,6 +144,11 @@ impl Pipeline {
     /// Tells the time that `now` is in templates; 1970 if nobody does.
     pub fn set_now_ns(&mut self, now_ns: i64) {
         self.now_ns = now_ns;
+    }
+
+    /// Tells where zones of time are found that templates name; without that all are UTC.
+    pub fn set_zones(&mut self, zones: Zones) {
+        self.zones = zones;
     }
 
     /// Tells which labels [`Entry::for_each_grouped_label`] yields. Without a grouping it yields
@@ -196,6 +205,7 @@ impl Pipeline {
                 origin,
                 timestamp_ns,
                 now_ns: self.now_ns,
+                zones: self.zones,
                 state,
                 moved: &mut self.moved,
                 scratch: &mut self.scratch,

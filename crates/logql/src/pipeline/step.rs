@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use model::Zones;
+
 use super::Stage;
 use super::decolorize;
 use super::entry::State;
@@ -20,6 +22,7 @@ pub(super) struct Work<'w> {
     pub(super) origin: &'w str,
     pub(super) timestamp_ns: i64,
     pub(super) now_ns: i64,
+    pub(super) zones: Zones,
     pub(super) state: &'w mut State,
     /// The line a stage made, while a parser reads it.
     pub(super) moved: &'w mut String,
@@ -34,6 +37,7 @@ impl Work<'_> {
         let work = FormatWork {
             timestamp_ns: self.timestamp_ns,
             now_ns: self.now_ns,
+            zones: self.zones,
             expressions: self.expressions,
             out: self.scratch,
         };

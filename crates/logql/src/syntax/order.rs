@@ -1,8 +1,10 @@
 //! The order in which steps run, where it differs from the one written.
 
 use super::ast::{
-    LabelFormatSource, LogExpr, LogRange, MetricExpr, RangeOp, Stage, StageKind, VectorOp,
+    LabelFilter, LabelFormatSource, LogExpr, LogRange, MetricExpr, RangeOp, Stage, StageKind,
+    VectorOp,
 };
+use crate::pipeline::{ERROR_DETAILS_LABEL, ERROR_LABEL, Template};
 
 impl LogExpr {
     /// The steps as they run: conditions on the line move in front of what does not change the
@@ -69,8 +71,10 @@ impl StageKind {
     }
 }
 
-/// Leaves out what costs time and changes no result: steps that format a line nobody reads, whose
-/// errors are then no errors of the query, as in Loki, and estimation, because `topk` is exact.
+/// Leaves out what costs time and changes no result: steps that format a line nobody reads, and
+/// estimation, because `topk` is exact. Whether such a step fails is then no error of the query, as
+/// in Loki; where a later step chooses lines by their error it runs, or numbers would differ from
+/// the lines that the same steps list.
 pub fn optimized(mut expr: MetricExpr) -> MetricExpr {
     optimize(&mut expr);
     expr
@@ -101,14 +105,59 @@ fn optimize(expr: &mut MetricExpr) {
 
 fn leave_out_of_range(range: &mut LogRange) {
     let mut is_read = false;
+    let mut is_error_seen =
+        range.unwrap.as_ref().is_some_and(|unwrap| unwrap.filters.iter().any(filter_sees_error));
     let mut kept: Vec<Stage> = Vec::with_capacity(range.log.stages.len());
     for stage in std::mem::take(&mut range.log.stages).into_iter().rev() {
-        if !is_read && matches!(stage.kind, StageKind::LineFormat(_)) {
+        if let StageKind::LineFormat(text) = &stage.kind
+            && !is_read
+            && !(is_error_seen && template_can_fail(text))
+        {
             continue;
         }
         is_read |= stage.kind.reads_line();
+        is_error_seen |= sees_error(&stage.kind);
         kept.push(stage);
     }
     kept.reverse();
     range.log.stages = kept;
+}
+
+/// Whether what the step does may depend on whether one before it failed.
+fn sees_error(kind: &StageKind) -> bool {
+    match kind {
+        StageKind::LabelFilter(filter) => filter_sees_error(filter),
+        StageKind::LabelFormat(formats) => formats.iter().any(|format| match &format.source {
+            LabelFormatSource::Rename(from) => is_error_label(from),
+            LabelFormatSource::Template(text) => {
+                Template::new("label", text).is_ok_and(|template| {
+                    template.needs_all() || template.labels().any(is_error_label)
+                })
+            }
+        }),
+        _ => false,
+    }
+}
+
+fn filter_sees_error(filter: &LabelFilter) -> bool {
+    match filter {
+        LabelFilter::And(left, right) | LabelFilter::Or(left, right) => {
+            filter_sees_error(left) || filter_sees_error(right)
+        }
+        LabelFilter::String(matcher) => is_error_label(&matcher.name),
+        // It keeps every line that failed.
+        LabelFilter::Ip { .. } => true,
+        LabelFilter::Number { .. } | LabelFilter::Duration { .. } | LabelFilter::Bytes { .. } => {
+            false
+        }
+    }
+}
+
+fn is_error_label(name: &str) -> bool {
+    name == ERROR_LABEL || name == ERROR_DETAILS_LABEL
+}
+
+/// Whether a template may fail at some line. What is none fails before any line is read.
+fn template_can_fail(text: &str) -> bool {
+    Template::new("line", text).is_ok_and(|template| template.can_fail())
 }

@@ -2,13 +2,14 @@
 //! which Go's clock began to tick.
 //!
 //! Source: Go's `time` package, "Layout" and `Time.String`. The only zones known by name are UTC and
-//! GMT; the server's own zone is UTC.
+//! GMT, others are read from files of the IANA's database.
 
 use std::fmt::Write as _;
 
 use crate::calendar::{civil_from_days, days_from_civil};
 
 mod parse;
+mod zoned;
 
 use parse::{ParseFault, Parser};
 
@@ -233,7 +234,7 @@ pub fn names_zone(layout: &str) -> bool {
 }
 
 /// Whether a layout tells how much later than UTC a time is: by an offset, or by the name of a zone.
-pub fn tells_zone(layout: &str) -> bool {
+fn tells_zone(layout: &str) -> bool {
     let mut rest = layout;
     while let (_, Some(element), after) = next_element(rest) {
         if matches!(element, Element::Zone | Element::Offset(_)) {

@@ -16,7 +16,7 @@ use settings::logs::{
 };
 use settings::yaml::Document;
 
-use super::logs::{JOURNALCTL, journalctl, told_before};
+use super::logs::{JOURNALCTL, joined, journalctl, told_before};
 use crate::check::ThisMachine;
 use crate::cli::CollectorFiles;
 
@@ -37,9 +37,15 @@ impl Collectors<'_> {
     /// Adds what the files of others say to what is collected already. What of them does not run is told
     /// in the log, since nobody would see it otherwise.
     ///
+    /// Their lines have the labels `of_all` where they have none of that name.
+    ///
     /// # Errors
     /// A file cannot be used.
-    pub(super) fn add_to(&self, logs: &mut LogsConfig) -> Result<()> {
+    pub(super) fn add_to(
+        &self,
+        logs: &mut LogsConfig,
+        of_all: &BTreeMap<String, String>,
+    ) -> Result<()> {
         for (of, loaded) in self.load()? {
             for warning in &loaded.warnings {
                 tracing::warn!("{warning}");
@@ -51,6 +57,13 @@ impl Collectors<'_> {
                 let storage = alloy_storage(self.files.alloy_storage.as_deref())?;
                 logs.take_over.append(&mut positions_of_alloy(&loaded.config, &storage)?);
             }
+        }
+        let of_files = logs.files.iter_mut().map(|group| &mut group.labels);
+        let of_journal = logs.journal.iter_mut().map(|journal| &mut journal.labels);
+        let of_syslog = logs.syslog.iter_mut().map(|syslog| &mut syslog.labels);
+        let of_stdin = logs.stdin.iter_mut().map(|stdin| &mut stdin.labels);
+        for labels in of_files.chain(of_journal).chain(of_syslog).chain(of_stdin) {
+            *labels = joined(of_all, labels);
         }
         Ok(())
     }
@@ -431,6 +444,21 @@ loki.write \"v\" { endpoint { url = \"http://v/loki/api/v1/push\" } }
         let own = "files: [{paths: [/l/own.log]}]\ncontainers: false";
         let lines = collection(|_| {}, own).expect("valid").lines.expect("files");
         assert_eq!(lines.files.len(), 4);
+    }
+
+    #[test]
+    fn labels_of_all_lines_are_on_those_of_other_files_too() {
+        let own = "labels: {zone: a, job: mine}\nfiles: [{paths: [/l/own.log]}]\ncontainers: false";
+        let found = collection(|files| files.keep_clients = true, own).expect("valid");
+        let lines = found.lines.expect("files");
+        let of = |name: &str, at: usize| lines.files[at].labels.get(name).map(String::as_str);
+        assert_eq!((of("zone", 0), of("job", 0)), (Some("a"), Some("app")), "its own counts");
+        assert_eq!((of("zone", 3), of("job", 3)), (Some("a"), Some("mine")));
+        assert_eq!(lines.journal.expect("the journal").labels["zone"], "a");
+        assert!(lines.syslog.iter().all(|syslog| syslog.labels["zone"] == "a"));
+        // Other systems get what their own file says.
+        let of_client = &found.pushed[0].lines.files[0].labels;
+        assert!(!of_client.contains_key("zone"), "{of_client:?}");
     }
 
     #[test]

@@ -84,6 +84,7 @@ impl ConsoleRole {
             syslog_tls_listen: None,
             config: None,
             prometheus_config: None,
+            alertmanager_config: None,
             collectors: crate::cli::CollectorFiles::default(),
             cluster: crate::cli::ClusterArguments::default(),
             insecure_no_auth: arguments.insecure_no_auth,

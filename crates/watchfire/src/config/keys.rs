@@ -34,6 +34,44 @@ pub(super) struct File {
     pub(super) ha_tracker: HaTracker,
     pub(super) stream_aggregation: StreamAggregation,
     pub(super) tenants: BTreeMap<String, TenantKeys>,
+    pub(super) rules: Rules,
+    pub(super) alertmanager: Alertmanager,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Rules {
+    pub(super) enabled: Option<bool>,
+    pub(super) files: Vec<String>,
+    pub(super) log_files: Vec<String>,
+    pub(super) evaluation_interval: Option<String>,
+    pub(super) query_offset: Option<String>,
+    pub(super) builtin: Option<bool>,
+    pub(super) builtin_off: Vec<String>,
+    pub(super) catch_up: Option<String>,
+    pub(super) max_alerts: Option<usize>,
+    pub(super) max_alerts_per_rule: Option<usize>,
+    pub(super) max_series_per_rule: Option<usize>,
+    pub(super) groups_at_once: Option<usize>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Alertmanager {
+    pub(super) config_file: Option<PathBuf>,
+    pub(super) matchers: Option<Matchers>,
+    pub(super) external_url: Option<String>,
+    pub(super) max_alerts: Option<usize>,
+    pub(super) max_alerts_per_name: Option<usize>,
+    pub(super) max_silences: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Matchers {
+    Fallback,
+    Utf8,
+    Classic,
 }
 
 /// Which lines of logs are collected.

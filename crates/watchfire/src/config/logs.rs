@@ -171,7 +171,7 @@ fn collecting(
         linger: LINGER,
         spool,
     };
-    others.add_to(&mut logs)?;
+    others.add_to(&mut logs, &keys.labels)?;
     // Files of others say all there is to collect.
     if !own || (is_told && keys.collect.is_none() && !keys.says_something()) {
         return Ok(Some(logs));
@@ -219,8 +219,7 @@ fn journal(keys: &keys::Logs, stages: Arc<dyn Stages>) -> Result<Option<JournalC
         JOURNALS.iter().any(|path| std::fs::read_dir(path).is_ok_and(|mut it| it.next().is_some()))
     };
     let wanted = enabled.unwrap_or_else(|| command.is_some() && is_there());
-    let mut labels = labels.clone();
-    labels.extend(keys.labels.clone());
+    let labels = joined(&keys.labels, labels);
     Ok(wanted.then(|| JournalConfig {
         // Without it each attempt says what is missing.
         command: command.unwrap_or_else(|| PathBuf::from(JOURNALCTL[0])),
@@ -294,7 +293,7 @@ fn syslog(
 }
 
 /// Labels of all, and those of some, which count more.
-fn joined(
+pub(super) fn joined(
     all: &BTreeMap<String, String>,
     own: &BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {

@@ -18,6 +18,7 @@ pub(crate) use logs::Collection;
 
 mod agent;
 mod aggregation;
+mod alerting;
 mod cluster;
 mod collectors;
 mod console_role;
@@ -34,6 +35,7 @@ mod syslog;
 mod tenants;
 
 pub(crate) use agent::Shipping;
+pub(crate) use alerting::AlertingConfig;
 pub(crate) use cluster::{ClusterSettings, LOST, WITH_BLOCKS};
 pub(crate) use console_role::{ConsoleRole, ShownCluster};
 pub(crate) use features::Features;
@@ -85,6 +87,8 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     /// Tenants whose limits are others, and how many tenants there may be.
     pub(crate) tenants: broker::TenantSettings,
+    /// Rules, and who is told of alerts.
+    pub(crate) alerting: AlertingConfig,
     /// The budget of memory.
     pub(crate) memory: governor::Settings,
     /// By which defaults are smaller where there is little of it.
@@ -369,6 +373,7 @@ fn effective(
         collect: file.agent.enabled.unwrap_or(true),
         agent: collecting,
         tenants,
+        alerting: alerting::settings(file.rules, file.alertmanager, arguments)?,
         limits,
         memory,
         memory_bytes,
@@ -501,6 +506,7 @@ mod tests {
             syslog_tcp_listen: None,
             syslog_tls_listen: None,
             prometheus_config: None,
+            alertmanager_config: None,
             config: None,
             collectors: crate::cli::CollectorFiles::default(),
             insecure_no_auth: false,

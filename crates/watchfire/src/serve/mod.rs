@@ -25,10 +25,12 @@ use crate::cli::ServeArguments;
 use crate::config::Config;
 use crate::file_handles;
 use crate::metrics::{Telemetry, reload_rows};
+use crate::rule_data::BrokerKeep;
 use crate::source::BrokerStorage;
 use crate::words;
 
 mod agent_role;
+mod alerting;
 #[cfg(test)]
 mod cache_tests;
 mod clustered;
@@ -60,6 +62,7 @@ mod tests;
 pub(crate) use agent_role::run as run_agent;
 pub(crate) use console_role::run as run_console;
 
+use alerting::Alerting;
 use clustered::Clustered;
 use front::Front;
 use line_ports::LinePorts;
@@ -226,6 +229,27 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     let (scraping, scraped) = scraping.unzip();
     let telling = Telling::new(&config, collect, &broker, scraping.as_ref(), cluster.as_ref());
     let url = format!("{}://{}", security.scheme(), words::elsewhere(address));
+    let alerting = match cluster.is_none() && config.alerting.is_on {
+        false => None,
+        true => {
+            let of_prometheus =
+                scraping.as_ref().map(|scraping| scraping.of_prometheus()).unwrap_or_default();
+            let keep = Arc::new(BrokerKeep(broker.clone()));
+            let start =
+                Alerting::start(&config, &of_prometheus, &broker, &telling.executor, keep, &url);
+            let alerting = Box::pin(start).await?;
+            telling.reloading.reload_also(Arc::clone(&alerting));
+            Some(alerting)
+        }
+    };
+    if let Some(alerting) = &alerting {
+        let seat = alerting.seat().clone();
+        telemetry = telemetry.with_page(Box::new(move |out| {
+            if let Some(running) = seat.running() {
+                ruler::render(&running.notifications, &running.rules, out);
+            }
+        }));
+    }
     let reads = telling.to_consoles(&broker, &config, url, scraping.clone());
     let calls = peer_port::calls(&config, &security, &broker, reads);
     let peers = match (&cluster, peers) {
@@ -282,6 +306,9 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
         tokio::task::spawn_blocking(stop).await.context("stop collecting logs")?;
     }
     pushing.stop().await?;
+    if let Some(alerting) = alerting {
+        alerting.stop().await;
+    }
     broker.end_streams();
     front.stop().await;
     otlp.stop().await;

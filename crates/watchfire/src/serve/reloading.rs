@@ -1,6 +1,6 @@
 //! Hot reload: the files are read again and put in effect, all of it or nothing.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result};
 use axum::extract::State;
@@ -13,21 +13,33 @@ use parking_lot::RwLock;
 use settings::yaml::Document;
 
 use super::Scraping;
+use super::alerting::Alerting;
 use super::scraping::tell_refused;
 use crate::about::now_ms;
 use crate::config::Config;
 
 /// Keys, with all below them, that a reload puts in effect.
 const RELOADED: &[&str] = &[
+    "alertmanager",
     "ha_tracker",
     "limits",
     "remote_write.limit_bytes",
+    "rules",
     "storage.retention_rules",
     "stream_aggregation",
     "tenants",
 ];
 /// … but for these: threads and the budget of memory are laid out by them at the start.
-const NOT_RELOADED: &[&str] = &["limits.max_concurrent_queries", "limits.max_query_bytes"];
+const NOT_RELOADED: &[&str] = &[
+    "alertmanager.external_url",
+    "alertmanager.max_alerts",
+    "alertmanager.max_alerts_per_name",
+    "alertmanager.max_silences",
+    "limits.max_concurrent_queries",
+    "limits.max_query_bytes",
+    "rules.enabled",
+    "rules.groups_at_once",
+];
 
 /// What can be read again, and those it is put in effect for.
 pub(super) struct Reloading {
@@ -39,6 +51,8 @@ pub(super) struct Reloading {
     broker: Broker,
     executor: Arc<Executor>,
     scraping: Option<Arc<Scraping>>,
+    /// Rules and receivers, once they are there.
+    alerting: OnceLock<Arc<Alerting>>,
     /// One at a time: the second would undo what it did not see.
     turn: tokio::sync::Mutex<()>,
 }
@@ -57,13 +71,21 @@ impl Reloading {
             broker,
             executor,
             scraping,
+            alerting: OnceLock::new(),
             turn: tokio::sync::Mutex::new(()),
         }
     }
 
+    /// From now on rules and receivers are read again, too.
+    pub(super) fn reload_also(&self, alerting: Arc<Alerting>) {
+        let _ = self.alerting.set(alerting);
+    }
+
     /// Whether there is a file that could be read again.
     fn is_possible(&self) -> bool {
-        self.start.arguments.config.is_some() || self.scraping.is_some()
+        self.start.arguments.config.is_some()
+            || self.start.alerting.file.is_some()
+            || self.scraping.is_some()
     }
 
     /// Reads the files again and puts them in effect, all of it or nothing. Yields the keys that are
@@ -100,11 +122,31 @@ impl Reloading {
             Some(scraping) => Some((scraping, scraping.prepare().await.inspect_err(refused)?)),
             None => None,
         };
+        let rules = match self.alerting.get() {
+            None => None,
+            Some(alerting) => {
+                let of_prometheus = match &targets {
+                    Some((_, prepared)) => prepared.of_prometheus().clone(),
+                    None => Default::default(),
+                };
+                let (alerting, start) = (Arc::clone(alerting), self.start.clone());
+                let prepare = move || {
+                    let config = start.load_again()?.alerting;
+                    let prepared = alerting.prepare(&config, &of_prometheus)?;
+                    anyhow::Ok((alerting, prepared))
+                };
+                let prepared = tokio::task::spawn_blocking(prepare).await?;
+                Some(prepared.inspect_err(refused)?)
+            }
+        };
         // Last, because it begins rules of aggregation: nothing that may fail comes between that and
         // their being in effect.
         let own = self.prepare().await.inspect_err(refused)?;
         if let Some((scraping, prepared)) = targets {
             scraping.put(prepared).await;
+        }
+        if let Some((alerting, prepared)) = rules {
+            tokio::task::spawn_blocking(move || alerting.put(prepared)).await?;
         }
         let Some((config, prepared)) = own else { return Ok(Vec::new()) };
         let kept = needs_a_start(&self.start.yaml, &config.yaml);
@@ -132,7 +174,9 @@ impl Reloading {
     /// [`Reloading::reload`] for a signal, whose sender reads the log.
     pub(super) async fn reload_and_tell(&self) {
         if !self.is_possible() {
-            tracing::info!("SIGHUP: there is no --config and no --prometheus-config to read again");
+            tracing::info!(
+                "SIGHUP: there is no --config, --prometheus-config or --alertmanager-config to read again"
+            );
         } else {
             // The log has it.
             let _ = self.reload().await;
@@ -189,8 +233,8 @@ pub(super) fn routes(reloading: &Arc<Reloading>) -> Routes {
 
 async fn reload(State(reloading): State<Arc<Reloading>>) -> (StatusCode, String) {
     if !reloading.is_possible() {
-        let text = "there is nothing to read again: start with --config FILE or \
-                    --prometheus-config FILE\n";
+        let text = "there is nothing to read again: start with --config FILE, \
+                    --prometheus-config FILE or --alertmanager-config FILE\n";
         return (StatusCode::BAD_REQUEST, text.to_owned());
     }
     // Also if the client does not wait: half of a reload must not be left.

@@ -16,6 +16,7 @@ use settings::logs::alloy;
 use settings::prometheus::{Config, Loaded};
 use tokio::sync::{mpsc, watch};
 
+use super::alerting::OfPrometheus;
 use super::otlp_ports;
 use crate::check::ThisMachine;
 use crate::config::Features;
@@ -41,6 +42,10 @@ impl ScrapeFiles {
         let files = self.prometheus.iter().chain(&self.alloy);
         let files: Vec<String> = files.map(|path| path.display().to_string()).collect();
         files.join(" and ")
+    }
+
+    fn of_prometheus(&self, loaded: &Loaded) -> OfPrometheus {
+        OfPrometheus::of(&loaded.config, self.prometheus.is_some())
     }
 
     /// Loads the files; what in them has no effect is told, since nobody would see it otherwise.
@@ -88,6 +93,7 @@ pub(super) struct Scraping {
 /// A file that can be put in effect: nothing about it can fail any more. Dropped, it is forgotten.
 pub(super) struct PreparedFile<'a> {
     loaded: Loaded,
+    of_prometheus: OfPrometheus,
     jobs: PreparedJobs<'a>,
     remotes: PreparedRemotes,
 }
@@ -96,6 +102,14 @@ pub(super) struct PreparedFile<'a> {
 struct InEffect {
     redacted: String,
     external_labels: BTreeMap<String, String>,
+    of_prometheus: OfPrometheus,
+}
+
+impl PreparedFile<'_> {
+    /// What of the file concerns rules.
+    pub(super) fn of_prometheus(&self) -> &OfPrometheus {
+        &self.of_prometheus
+    }
 }
 
 /// The brokers of a cluster that are given the same file share its targets.
@@ -146,7 +160,8 @@ impl Scraping {
         let scraper = Scraper::start(&loaded.config, options, batches)
             .await
             .with_context(|| format!("begin to scrape by {}", files.shown()))?;
-        let in_effect = RwLock::new(InEffect::of(loaded));
+        let of_prometheus = files.of_prometheus(&loaded);
+        let in_effect = RwLock::new(InEffect::of(loaded, of_prometheus));
         Ok((Arc::new(Scraping { files, scraper, in_effect, broker }), receiver))
     }
 
@@ -157,15 +172,16 @@ impl Scraping {
         let remotes = prepare(self.broker.as_ref(), &loaded.config).await?;
         let jobs = self.scraper.prepare(&loaded.config).await;
         let jobs = jobs.with_context(|| format!("put {} in effect", self.files.shown()))?;
-        Ok(PreparedFile { loaded, jobs, remotes })
+        let of_prometheus = self.files.of_prometheus(&loaded);
+        Ok(PreparedFile { loaded, of_prometheus, jobs, remotes })
     }
 
     /// Puts the file in effect.
     pub(super) async fn put(&self, prepared: PreparedFile<'_>) {
-        let PreparedFile { loaded, jobs, remotes } = prepared;
+        let PreparedFile { loaded, of_prometheus, jobs, remotes } = prepared;
         self.scraper.put(jobs);
         put(self.broker.as_ref(), &loaded.config, remotes).await;
-        *self.in_effect.write() = InEffect::of(loaded);
+        *self.in_effect.write() = InEffect::of(loaded, of_prometheus);
     }
 
     /// Reads the file again and puts it in effect, all of it or nothing, for a signal, whose sender
@@ -192,6 +208,11 @@ impl Scraping {
         self.in_effect.read().external_labels.clone()
     }
 
+    /// What of the file concerns rules.
+    pub(super) fn of_prometheus(&self) -> OfPrometheus {
+        self.in_effect.read().of_prometheus.clone()
+    }
+
     /// The file as it was read, without secrets.
     pub(super) fn redacted(&self) -> String {
         self.in_effect.read().redacted.clone()
@@ -204,9 +225,10 @@ impl Scraping {
 }
 
 impl InEffect {
-    fn of(loaded: Loaded) -> Self {
+    fn of(loaded: Loaded, of_prometheus: OfPrometheus) -> Self {
         let labels = &loaded.config.global.external_labels;
         InEffect {
+            of_prometheus,
             external_labels: labels
                 .iter()
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))

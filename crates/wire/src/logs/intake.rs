@@ -1,6 +1,7 @@
 //! Where lines of every protocol go: they are measured against the tenant's limits, told apart from
 //! their twins, given their level, and put into the batch.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 
 use model::go_time::GoTime;
@@ -19,6 +20,8 @@ const UNKNOWN_SERVICE: &str = "unknown_service";
 pub(super) struct Intake<'a> {
     limits: &'a LogLimits,
     levels: Option<&'a dyn LineLevels>,
+    /// Names of metadata that hold a level.
+    level_metadata: Vec<Cow<'a, str>>,
     now_ns: i64,
     out: &'a mut LogBatch,
     twins: Twins,
@@ -55,6 +58,16 @@ enum State {
     Refused(LogRefusal, bool),
 }
 
+/// `fields`, and those with a full stop also as objects in objects are called when they become metadata:
+/// `log_level` is what Elastic's `log.level` is then.
+fn level_metadata(fields: &[String]) -> Vec<Cow<'_, str>> {
+    let names = fields.iter().flat_map(|field| {
+        let flat = field.contains('.').then(|| Cow::Owned(field.replace('.', "_")));
+        [Some(Cow::Borrowed(field.as_str())), flat]
+    });
+    names.flatten().collect()
+}
+
 impl<'a> Intake<'a> {
     /// Begins a request; `out` is emptied.
     pub(super) fn new(context: &LogContext<'a>, out: &'a mut LogBatch) -> Self {
@@ -64,6 +77,7 @@ impl<'a> Intake<'a> {
             levels: context.levels.filter(|_| {
                 context.limits.discover_log_levels && context.limits.allow_structured_metadata
             }),
+            level_metadata: level_metadata(&context.limits.log_level_fields),
             now_ns: context.now_ns,
             out,
             twins: Twins::new(),
@@ -391,10 +405,9 @@ impl<'a> Intake<'a> {
             }
             return;
         }
-        let fields = &self.limits.log_level_fields;
         let of_labels = self.stream.level.as_deref();
         let of_metadata = || {
-            let word = fields.iter().find_map(|field| metadata.get(field))?;
+            let word = self.level_metadata.iter().find_map(|field| metadata.get(field))?;
             Some(levels.of_word(word).map_or_else(|| word.to_owned(), str::to_owned))
         };
         if let Some(level) = of_labels {

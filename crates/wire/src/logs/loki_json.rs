@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Timestamps are nanoseconds as strings; the third part of a value, its structured metadata, may be
-//! missing. Source: `pkg/loghttp/entry.go` of Loki.
+//! missing. Values of labels may be other than strings. Source: `pkg/loghttp/entry.go` and `labels.go` of Loki.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -160,7 +160,7 @@ impl<'de> Visitor<'de> for Stream<'_, '_> {
                 "stream" if has_labels => return Err(twice("stream")),
                 "stream" => {
                     has_labels = true;
-                    map.next_value_seed(Texts { pairs: &mut reader.labels, is_named: false })?
+                    map.next_value_seed(Texts { pairs: &mut reader.labels, is_metadata: false })?
                         .map_err(A::Error::custom)?;
                     reader.begin();
                 }
@@ -295,7 +295,7 @@ impl<'de> Visitor<'de> for Entry<'_, '_> {
         } else {
             fault.get_or_insert_with(|| ARITY.to_owned());
         }
-        let texts = Texts { pairs: &mut reader.metadata, is_named: true };
+        let texts = Texts { pairs: &mut reader.metadata, is_metadata: true };
         if let Some(Err(error)) = list.next_element_seed(texts)? {
             fault
                 .get_or_insert_with(|| format!("error reading entry: structured metadata {error}"));
@@ -390,11 +390,11 @@ impl<'de: 't, 't> serde::Deserialize<'de> for MaybeText<'t> {
     }
 }
 
-/// An object of strings into pairs; yields what is wrong where it is another thing.
+/// An object of strings, of labels also of anything else, into pairs; yields what is wrong where it is another thing.
 struct Texts<'r> {
     pairs: &'r mut Pairs,
-    /// Whether names become those of labels.
-    is_named: bool,
+    /// Whether they are metadata: names become those of labels, and values are strings.
+    is_metadata: bool,
 }
 
 impl<'de> DeserializeSeed<'de> for Texts<'_> {
@@ -447,11 +447,17 @@ impl<'de> Visitor<'de> for Texts<'_> {
         let mut outcome = Ok(());
         while let Some(name) = map.next_key::<MaybeText<'de>>()? {
             let name = name.0.unwrap_or_default();
-            match map.next_value::<MaybeText<'de>>()?.0 {
-                Some(value) if self.is_named => self.pairs.push_named(&name, &value),
-                Some(value) => self.pairs.push(&name, &value),
-                None => outcome = NO_OBJECT,
+            if self.is_metadata {
+                match map.next_value::<MaybeText<'de>>()?.0 {
+                    Some(value) => self.pairs.push_named(&name, &value),
+                    None => outcome = NO_OBJECT,
+                }
+                continue;
             }
+            // Loki does not look at what a label's value is: a number is taken as it is written.
+            let raw = map.next_value::<&'de RawValue>()?.get();
+            let text: MaybeText<'_> = serde_json::from_str(raw).map_err(A::Error::custom)?;
+            self.pairs.push(&name, text.0.as_deref().unwrap_or(raw));
         }
         Ok(outcome)
     }

@@ -61,7 +61,13 @@ fn run_query(query: &str, steps: Steps, lines: &Lines) -> Result<Evaluation, Str
     let Expr::Metric(expr) = parse(query).map_err(|error| error.to_string())? else {
         return Err("it yields no numbers".to_owned());
     };
-    let options = EvalOptions { max_series: 500, max_values: 1 << 24, now_ns: EPOCH_NS, seed: 7 };
+    let options = EvalOptions {
+        max_series: 500,
+        max_values: 1 << 24,
+        now_ns: EPOCH_NS,
+        zones: model::NO_ZONES,
+        seed: 7,
+    };
     evaluate(&expr, steps, lines, &options).map_err(|error| error.to_string())
 }
 

@@ -22,6 +22,7 @@ mod parsers;
 mod pod_labels;
 mod rewrite;
 mod timestamp;
+mod zones;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -11,7 +11,7 @@ use super::chain::Link;
 use super::input::{put_back, with_input};
 use super::line::Kind;
 use super::metrics::StageCounters;
-use super::{Clock, Line, Plan, fault, finder};
+use super::{Clock, Line, Plan, fault, finder, zones};
 
 /// What errors call templates, as in Promtail.
 const TEMPLATE_NAME: &str = "pipeline_template";
@@ -57,7 +57,7 @@ pub(super) fn template(stage: &TemplateStage) -> Result<Plan, StageFault> {
     let source: Arc<str> = Arc::from(stage.source.as_str());
     Ok(Plan::new(move || {
         let (template, source) = (Arc::clone(&template), Arc::clone(&source));
-        let mut memory = TemplateMemory::default();
+        let mut memory = TemplateMemory::new(zones::of_host);
         let mut out = String::new();
         Link::simple(move |line: &mut Line, clock: &Clock| {
             out.clear();
@@ -101,7 +101,7 @@ pub(super) fn replace(stage: &ReplaceStage) -> Result<Plan, StageFault> {
         let mut replacing = Replacing {
             finder: finder.clone(),
             template: Arc::clone(&template),
-            memory: TemplateMemory::default(),
+            memory: TemplateMemory::new(zones::of_host),
             made: String::new(),
             out: String::new(),
             named: Vec::new(),

@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use model::go_time::{GoTime, is_layout, tells_zone};
+use model::go_time::{GoTime, is_layout};
 use settings::logs::StageFault;
 use settings::logs::stage::TimestampStage;
 
 use super::chain::Link;
-use super::{Clock, Line, Plan, fault};
-use crate::collectors::zone_offset_at;
+use super::{Clock, Line, Plan, fault, zones};
 
 /// Streams whose last time is remembered.
 const MAX_STREAMS: usize = 10_000;
@@ -106,77 +105,36 @@ fn unix(text: &str) -> Option<i64> {
 
 /// Reads a time that may name no zone, in that case in `zone`.
 fn in_zone(layout: &str, text: &str, zone: Option<&Zone>) -> Option<i64> {
-    let time = GoTime::parse(layout, text)?;
-    let Some(zone) = zone else { return Some(time.unix_ns()) };
-    let seconds = if tells_zone(layout) {
-        // A name of a zone means what it means in that place.
-        let named = time.offset_seconds == 0 && !matches!(time.zone.as_str(), "UTC" | "GMT");
-        match named.then(|| zone.offset_of(&time.zone, time.seconds)).flatten() {
-            Some(offset) => time.seconds - i64::from(offset),
-            None => time.seconds,
-        }
-    } else {
-        zone.to_utc(time.seconds)
+    let time = match zone {
+        Some(Zone(file)) => GoTime::parse_in_zone(layout, text, file),
+        None => GoTime::parse(layout, text),
     };
-    Some(GoTime::from_unix(seconds, time.nanos).unix_ns())
+    Some(time?.unix_ns())
 }
 
 /// A zone of the host's database.
 #[derive(Debug, Clone)]
 struct Zone(Arc<[u8]>);
 
-/// Where hosts keep their zones.
-const ZONES: &str = "/usr/share/zoneinfo";
-
 impl Zone {
     fn load(name: &str) -> Result<Option<Self>, StageFault> {
         if matches!(name, "UTC" | "") {
             return Ok(None);
         }
-        let refuse = |why: &str| StageFault {
-            help: Some(format!(
-                "name a zone as the IANA does, such as Europe/Berlin; the host has those below {ZONES} \
-                 (package tzdata)"
-            )),
-            ..fault("location", format!("invalid location specified: {name}: {why}"))
-        };
-        let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '-' | '+');
-        if !name.chars().all(is_part) || name.starts_with('/') {
-            return Err(refuse("it is no name of a zone"));
+        match zones::of_host_now(name) {
+            Some(file) => Ok(Some(Zone(file))),
+            None => Err(StageFault {
+                help: Some(
+                    "name a zone as the IANA does, such as Europe/Berlin; the host has those below \
+                     /usr/share/zoneinfo (package tzdata)"
+                        .to_owned(),
+                ),
+                ..fault(
+                    "location",
+                    format!("invalid location specified: {name}: the host has no such zone"),
+                )
+            }),
         }
-        let path = if name == "Local" {
-            std::path::PathBuf::from("/etc/localtime")
-        } else {
-            std::path::Path::new(ZONES).join(name)
-        };
-        let bytes = std::fs::read(path).map_err(|error| refuse(&error.to_string()))?;
-        if zone_offset_at(&bytes, 0).is_none() {
-            return Err(refuse("the host's file of it is no zone"));
-        }
-        Ok(Some(Zone(bytes.into())))
-    }
-
-    fn offset_at(&self, unix_s: i64) -> i64 {
-        zone_offset_at(&self.0, unix_s).map_or(0, |(offset, _)| i64::from(offset))
-    }
-
-    /// The moment at which a clock there shows what a clock in UTC shows at `shown`. Of two, or of none,
-    /// the one that Go takes.
-    fn to_utc(&self, shown: i64) -> i64 {
-        let offset = self.offset_at(shown);
-        if offset == 0 {
-            return shown;
-        }
-        shown - self.offset_at(shown - offset)
-    }
-
-    /// How much later than UTC it is there when the zone is called `name`.
-    fn offset_of(&self, name: &str, around: i64) -> Option<i32> {
-        const HALF_YEAR_S: i64 = 182 * 86_400;
-        [0, HALF_YEAR_S, -HALF_YEAR_S].into_iter().find_map(|shift| {
-            let (offset, known) = zone_offset_at(&self.0, around + shift)?;
-            (known == name).then_some(offset)
-        })
     }
 }
 

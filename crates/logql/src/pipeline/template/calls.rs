@@ -1,7 +1,9 @@
 //! What functions of templates work with besides their arguments.
 
 use gotemplate::{Budget, Context, Expressions, Limits, Value};
+use model::Zones;
 
+use super::Moment;
 use super::functions::{self, Dialect};
 
 /// Values by the number of a template's field.
@@ -15,6 +17,7 @@ pub(crate) struct Calls<'c, 'd> {
     pub(crate) line: &'d str,
     pub(crate) timestamp_ns: i64,
     pub(crate) now_ns: i64,
+    pub(crate) zones: Zones,
     pub(crate) expressions: &'c mut Expressions,
     pub(crate) budget: Budget,
     fields: &'c dyn Fields<'d>,
@@ -23,15 +26,14 @@ pub(crate) struct Calls<'c, 'd> {
 
 impl<'c, 'd> Calls<'c, 'd> {
     pub(crate) fn new(
-        line: &'d str,
-        timestamp_ns: i64,
-        now_ns: i64,
+        moment: Moment<'d>,
         expressions: &'c mut Expressions,
         fields: &'c dyn Fields<'d>,
         dialect: Dialect,
     ) -> Self {
         let budget = Budget::new(Limits::default());
-        Calls { line, timestamp_ns, now_ns, expressions, budget, fields, dialect }
+        let Moment { line, timestamp_ns, now_ns, zones } = moment;
+        Calls { line, timestamp_ns, now_ns, zones, expressions, budget, fields, dialect }
     }
 
     /// A text a function made, if it may.

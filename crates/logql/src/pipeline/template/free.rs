@@ -1,15 +1,24 @@
 //! Templates without a pipeline: over values by name, as collectors have them.
 
 use gotemplate::{Expressions, Parsed, Part};
+use model::Zones;
 
 use super::calls::{self, Calls};
 use super::functions::Dialect;
-use super::{TemplateError, check_length, request};
+use super::{Moment, TemplateError, check_length, request};
 
 /// What executions of templates share: expressions that were compiled.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct TemplateMemory {
     expressions: Expressions,
+    zones: Zones,
+}
+
+impl TemplateMemory {
+    /// Nothing is remembered yet. `zones` finds the zones of time that templates name.
+    pub fn new(zones: Zones) -> Self {
+        TemplateMemory { expressions: Expressions::default(), zones }
+    }
 }
 
 /// A template over values by name, with the functions of Promtail. A value that is not there is
@@ -74,8 +83,8 @@ impl FreeTemplate {
             return Ok(());
         }
         let fields = ByName { names: self.parsed.fields(), value };
-        let expressions = &mut memory.expressions;
-        let mut calls = Calls::new("", now_ns, now_ns, expressions, &fields, Dialect::Collector);
+        let moment = Moment { line: "", timestamp_ns: now_ns, now_ns, zones: memory.zones };
+        let mut calls = Calls::new(moment, &mut memory.expressions, &fields, Dialect::Collector);
         gotemplate::execute(request(&self.parsed, all), &mut calls, out)
     }
 }
@@ -100,7 +109,7 @@ mod tests {
         let mut all = values.to_vec();
         all.sort_unstable();
         let find = |name: &str| values.iter().find(|(n, _)| *n == name).map(|(_, value)| *value);
-        let (mut memory, mut out) = (TemplateMemory::default(), String::new());
+        let (mut memory, mut out) = (TemplateMemory::new(model::NO_ZONES), String::new());
         template.execute(&find, &all, 0, &mut memory, &mut out)?;
         Ok(out)
     }

@@ -1,7 +1,7 @@
 //! Templates of `line_format` and `label_format`: Go's `text/template` with Loki's functions.
 //!
 //! The engine is `gotemplate`; here are the functions and how labels are seen. Differences to Go:
-//! zones other than UTC are not known, and integers that overflow wrap.
+//! integers that overflow wrap.
 
 mod arithmetic;
 mod calls;
@@ -21,6 +21,7 @@ pub use free::{FreeTemplate, TemplateMemory};
 use functions::Dialect;
 pub(crate) use gotemplate::Expressions;
 use gotemplate::{Limits, MissingKey, Parsed, Part, Request, Value};
+use model::Zones;
 
 /// A text that is no template, or uses a function there is not, in Go's words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +52,7 @@ pub(crate) struct Moment<'d> {
     pub(crate) line: &'d str,
     pub(crate) timestamp_ns: i64,
     pub(crate) now_ns: i64,
+    pub(crate) zones: Zones,
 }
 
 impl Template {
@@ -83,6 +85,12 @@ impl Template {
         self.parsed.needs_all()
     }
 
+    /// Whether it may fail at some line. One that only puts labels into text does not, but for an output that
+    /// is too long.
+    pub(crate) fn can_fail(&self) -> bool {
+        self.simple.is_none()
+    }
+
     /// Numbers of fields with the names of their labels.
     pub(crate) fn fields(&self) -> &[Name] {
         &self.fields
@@ -112,10 +120,8 @@ impl Template {
             }
             return Ok(());
         }
-        let Moment { line, timestamp_ns, now_ns } = moment;
         let fields = Fields { fields: &self.fields, get: field };
-        let mut calls =
-            Calls::new(line, timestamp_ns, now_ns, expressions, &fields, Dialect::Query);
+        let mut calls = Calls::new(moment, expressions, &fields, Dialect::Query);
         gotemplate::execute(request(&self.parsed, all), &mut calls, out)
     }
 }

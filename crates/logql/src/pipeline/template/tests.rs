@@ -17,12 +17,26 @@ fn run(text: &str, labels: &[(&str, &str)], line: &str) -> Result<String, String
         labels.iter().map(|(name, value)| (names.intern(name), *value)).collect();
     let mut all = labels.to_vec();
     all.sort_unstable();
-    let moment = Moment { line, timestamp_ns: 1_661_518_453_244_672_570, now_ns: NOW_NS };
+    let moment = Moment { line, timestamp_ns: 1_661_518_453_244_672_570, now_ns: NOW_NS, zones };
     let mut expressions = Expressions::default();
     let mut out = String::new();
     let field = |name| by_name.get(&name).copied();
     template.execute(&field, &all, moment, &mut expressions, &mut out)?;
     Ok(out)
+}
+
+/// A place where it is two hours later than in Greenwich.
+fn zones(name: &str) -> Option<std::sync::Arc<[u8]>> {
+    let mut block = b"TZif2".to_vec();
+    block.extend([0; 15]);
+    for count in [0_u32, 0, 0, 0, 1, 4] {
+        block.extend(count.to_be_bytes());
+    }
+    block.extend(7_200_i32.to_be_bytes());
+    block.extend([0, 0]);
+    block.extend(b"EET\0");
+    let file = [block.clone(), block, b"\nEET-2\n".to_vec()].concat();
+    (name == "Europe/Kyiv").then(|| file.into())
 }
 
 fn check(text: &str, want: &str) {
@@ -331,6 +345,18 @@ fn functions_of_times() {
             "2023-05-26 00:00:00 +0000 UTC|2023-03-23 13:13:35 +0000 UTC",
         ),
         ("{{ unixToTime \"1673798889902000\" }}", "2023-01-15 16:08:09.902 +0000 UTC"),
+        (
+            "{{ toDateInZone \"2006-01-02 15:04\" \"Europe/Kyiv\" \"2021-07-02 10:00\" }}",
+            "2021-07-02 10:00:00 +0200 EET",
+        ),
+        (
+            "{{ toDateInZone \"2006-01-02 15:04\" \"Europe/Kyiv\" \"2021-07-02 10:00\" | unixEpoch }}",
+            "1625212800",
+        ),
+        (
+            "{{ toDateInZone \"2006-01-02 15:04\" \"Nowhere\" \"2021-07-02 10:00\" | unixEpoch }}",
+            "1625220000",
+        ),
         ("{{ toDate \"2006-01-02\" \"x\" }}", "0001-01-01 00:00:00 +0000 UTC"),
         ("{{ unixEpoch now }} {{ date \"2006\" 0 }}", "1700000000 1970"),
         (

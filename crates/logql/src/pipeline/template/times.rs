@@ -40,9 +40,13 @@ pub(crate) fn to_date<'d>(_: &mut Calls<'_, 'd>, args: &[Value<'d>]) -> Outcome<
     Ok(Value::time(time.unwrap_or_else(GoTime::zero)))
 }
 
-/// `toDateInZone layout zone text`; zones other than UTC are not known, and read as UTC.
-pub(crate) fn to_date_in_zone<'d>(_: &mut Calls<'_, 'd>, args: &[Value<'d>]) -> Outcome<'d> {
-    let time = GoTime::parse(text_at(args, 0), text_at(args, 2));
+/// `toDateInZone layout zone text`; a zone that is not known is UTC, as in Loki.
+pub(crate) fn to_date_in_zone<'d>(calls: &mut Calls<'_, 'd>, args: &[Value<'d>]) -> Outcome<'d> {
+    let (layout, text) = (text_at(args, 0), text_at(args, 2));
+    let time = match (calls.zones)(text_at(args, 1)) {
+        Some(file) => GoTime::parse_in_zone(layout, text, &file),
+        None => GoTime::parse(layout, text),
+    };
     Ok(Value::time(time.unwrap_or_else(GoTime::zero)))
 }
 

@@ -59,9 +59,12 @@ pub(super) fn read(
 }
 
 /// Sections that are read and checked, but that nothing acts upon yet.
-const WITHOUT_EFFECT: [(&str, &str, Option<&str>); 4] = [
-    ("rule_files", "rules are not evaluated yet", Some("keep evaluating them in Prometheus")),
-    ("alerting", "alerts are not sent yet", Some("keep sending them from Prometheus")),
+const WITHOUT_EFFECT: [(&str, &str, Option<&str>); 3] = [
+    (
+        "alerting",
+        "alerts are not sent to other Alertmanagers yet",
+        Some("give alertmanager.yml to Watchfire by --alertmanager-config"),
+    ),
     ("remote_read", "other stores are not read from yet", None),
     ("tracing", "Watchfire sends no spans of its own yet", None),
 ];

@@ -28,7 +28,7 @@ fn faults_are_told_where_they_stand() {
         ("- timestamp: {source: t}", "timestamp format is required"),
         ("- timestamp: {source: t, format: '%Y'}", "shows nothing of a time"),
         ("- timestamp: {source: t, format: Unix, location: Mars/X}", "invalid location specified"),
-        ("- timestamp: {source: t, format: Unix, location: ../x}", "it is no name of a zone"),
+        ("- timestamp: {source: t, format: Unix, location: ../x}", "the host has no such zone"),
         ("- timestamp: {source: t, format: Unix, action_on_failure: x}", "supported values are"),
         ("- output: {}", "output source value is required if output is specified"),
         ("- template: {template: x}", "template source value is required"),

@@ -1,0 +1,119 @@
+//! `rules:` and `alertmanager:`.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use alerting::rules::{CatchUpLimits, Defaults, RuleLimits, builtin_rules};
+use anyhow::{Result, ensure};
+use settings::alertmanager::MatcherMode;
+
+use super::durations::duration_ms;
+use super::keys;
+use crate::cli::ServeArguments;
+
+/// What rules are evaluated, and by which configuration receivers are told.
+#[derive(Debug, Clone)]
+pub(crate) struct AlertingConfig {
+    /// Whether this process may evaluate and notify at all.
+    pub(crate) is_on: bool,
+    /// Patterns of files of rules over samples, and over lines.
+    pub(crate) files: Vec<String>,
+    pub(crate) log_files: Vec<String>,
+    /// What groups have that say nothing else; `None` where the configuration of Prometheus says it.
+    pub(crate) interval_ms: Option<i64>,
+    pub(crate) query_offset_ms: Option<i64>,
+    /// Built-in rules that are off; `None` if all are.
+    pub(crate) builtin_off: Option<BTreeSet<String>>,
+    pub(crate) limits: RuleLimits,
+    pub(crate) catch_up: CatchUpLimits,
+    pub(crate) groups_at_once: usize,
+    /// Alertmanager's own file.
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) mode: MatcherMode,
+    /// Where this server is reached from outside, if that is told.
+    pub(crate) external_url: Option<String>,
+    pub(crate) notifier: alerting::notify::Limits,
+}
+
+pub(super) fn settings(
+    rules: keys::Rules,
+    alertmanager: keys::Alertmanager,
+    arguments: &ServeArguments,
+) -> Result<AlertingConfig> {
+    let beside = arguments.config.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+    let joined = |patterns: Vec<String>| {
+        let joined = patterns.iter().map(|one| beside.join(one).to_string_lossy().into_owned());
+        joined.collect::<Vec<String>>()
+    };
+    let off: BTreeSet<String> = rules.builtin_off.into_iter().collect();
+    if let Some(unknown) = off.iter().find(|name| builtin_rules().iter().all(|r| r.name != **name))
+    {
+        let known: Vec<&str> = builtin_rules().iter().map(|rule| rule.name).collect();
+        anyhow::bail!(
+            "rules.builtin_off: there is no built-in rule {unknown:?}; those there are: {}",
+            known.join(", ")
+        );
+    }
+    let default = RuleLimits::default();
+    let catch_up = CatchUpLimits::default();
+    let caught_up_ms = duration_ms("rules.catch_up", rules.catch_up.as_deref())?;
+    let external_url = alertmanager.external_url;
+    if let Some(url) = &external_url {
+        ensure!(
+            url.starts_with("http://") || url.starts_with("https://"),
+            "alertmanager.external_url: {url:?} is no URL; write it with http:// or https://, such as \
+             https://watchfire.example.org"
+        );
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let notifier = alerting::notify::Limits::default();
+    let in_file = alertmanager.config_file.map(|path| beside.join(path));
+    Ok(AlertingConfig {
+        is_on: rules.enabled.unwrap_or(true),
+        files: joined(rules.files),
+        log_files: joined(rules.log_files),
+        interval_ms: duration_ms(
+            "rules.evaluation_interval",
+            rules.evaluation_interval.as_deref(),
+        )?,
+        query_offset_ms: duration_ms("rules.query_offset", rules.query_offset.as_deref())?,
+        builtin_off: rules.builtin.unwrap_or(true).then_some(off),
+        limits: RuleLimits {
+            max_alerts: rules.max_alerts.unwrap_or(default.max_alerts),
+            max_alerts_per_rule: rules.max_alerts_per_rule.unwrap_or(default.max_alerts_per_rule),
+            max_series_per_rule: rules.max_series_per_rule.unwrap_or(default.max_series_per_rule),
+            ..default
+        },
+        catch_up: CatchUpLimits {
+            max_age_ms: caught_up_ms.unwrap_or(catch_up.max_age_ms),
+            ..catch_up
+        },
+        groups_at_once: rules.groups_at_once.unwrap_or(2 * cores),
+        file: arguments.alertmanager_config.clone().or(in_file),
+        mode: match alertmanager.matchers {
+            None | Some(keys::Matchers::Fallback) => MatcherMode::Fallback,
+            Some(keys::Matchers::Utf8) => MatcherMode::Utf8,
+            Some(keys::Matchers::Classic) => MatcherMode::Classic,
+        },
+        external_url: external_url.map(|url| url.trim_end_matches('/').to_owned()),
+        notifier: alerting::notify::Limits {
+            max_alerts: alertmanager.max_alerts.unwrap_or(notifier.max_alerts),
+            max_alerts_per_name: alertmanager
+                .max_alerts_per_name
+                .unwrap_or(notifier.max_alerts_per_name),
+            max_silences: alertmanager.max_silences.unwrap_or(notifier.max_silences),
+            ..notifier
+        },
+    })
+}
+
+impl AlertingConfig {
+    /// What groups have that say nothing else, where the configuration of Prometheus says `of_prometheus`.
+    pub(crate) fn defaults(&self, of_prometheus: Option<Defaults>) -> Defaults {
+        let known = of_prometheus.unwrap_or_default();
+        Defaults {
+            interval_ms: self.interval_ms.unwrap_or(known.interval_ms),
+            query_offset_ms: self.query_offset_ms.unwrap_or(known.query_offset_ms),
+        }
+    }
+}
