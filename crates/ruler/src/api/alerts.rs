@@ -15,6 +15,7 @@ use super::answer::{self, Refusal};
 use super::asked::Wanted;
 use super::shown::{Named, ShownAlert, is_suppressed};
 use super::{Api, body, posted};
+use crate::notify::Notifications;
 
 /// Alerts that are looked at between two moments in which others may change something.
 const AT_ONCE: usize = 500;
@@ -24,24 +25,25 @@ pub(super) async fn list(
     principal: Principal,
     uri: Uri,
 ) -> Result<Response, Refusal> {
-    let configuration = api.notifications.configuration();
+    let notifications = api.notifications()?;
+    let configuration = notifications.configuration();
     let wanted = Wanted::read(&uri, configuration.mode)?;
     if !answer::sees_alerts(&principal) {
         return Ok(answer::ok(&[(); 0]));
     }
-    let work = move || answer::ok(&firing(&api, &wanted, &configuration.config));
+    let work = move || answer::ok(&firing(&notifications, &wanted, &configuration.config));
     Ok(answer::off_thread(work).await)
 }
 
 /// The alerts that are asked for, by ascending fingerprint.
-fn firing(api: &Api, wanted: &Wanted, config: &Config) -> Vec<ShownAlert> {
-    let mut firing = api.notifications.look(|notifier, now_ns| notifier.firing(now_ns));
+fn firing(notifications: &Notifications, wanted: &Wanted, config: &Config) -> Vec<ShownAlert> {
+    let mut firing = notifications.look(|notifier, now_ns| notifier.firing(now_ns));
     firing.retain(|(_, alert)| LabelMatcher::all_match(&wanted.matchers, &alert.labels));
     firing.sort_unstable_by_key(|(fingerprint, _)| *fingerprint);
     let labels = labels_of_receivers(config);
     let mut shown = Vec::new();
     for some in firing.chunks(AT_ONCE) {
-        let views = api.notifications.look(|notifier, now_ns| looked_at(notifier, some, now_ns));
+        let views = notifications.look(|notifier, now_ns| looked_at(notifier, some, now_ns));
         for (view, receivers) in views {
             let fits =
                 |named: &Named| wanted.fits(&named.name, || labels.get(&*named.name).copied());
@@ -93,7 +95,8 @@ pub(super) async fn post(
     if alerts.is_empty() {
         return Ok(answer::bare(StatusCode::OK));
     }
-    let results = api.notifications.post_alerts(alerts).await.map_err(Refusal::NotSaved)?;
+    let notifications = api.notifications()?;
+    let results = notifications.post_alerts(alerts).await.map_err(Refusal::NotSaved)?;
     let errors: Vec<String> =
         results.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect();
     if errors.is_empty() {

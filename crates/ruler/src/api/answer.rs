@@ -37,7 +37,13 @@ pub(super) enum Refusal {
     Unwanted(StatusCode, String),
     /// Nothing could be written down; it should be sent again.
     NotSaved(NotSaved),
+    /// Another broker of the cluster notifies at the moment.
+    Elsewhere,
 }
+
+/// What is told where nothing notifies.
+const ELSEWHERE: &str = "this broker does not notify at the moment, another one of the cluster does, or \
+    rules and notifications are off (`rules.enabled`); ask another broker, or again in a second";
 
 impl Refusal {
     pub(super) fn bad(message: impl Into<String>) -> Refusal {
@@ -56,13 +62,16 @@ impl IntoResponse for Refusal {
         match self {
             Refusal::Unreadable { status, code, message } => unreadable(status, code, &message),
             Refusal::Unwanted(status, message) => answer(status, &message),
-            Refusal::NotSaved(why) => {
-                let mut response = answer(StatusCode::SERVICE_UNAVAILABLE, &why.to_string());
-                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-                response
-            }
+            Refusal::NotSaved(why) => not_now(&why.to_string()),
+            Refusal::Elsewhere => not_now(ELSEWHERE),
         }
     }
+}
+
+fn not_now(why: &str) -> Response {
+    let mut response = answer(StatusCode::SERVICE_UNAVAILABLE, &why);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
 
 fn unreadable(status: StatusCode, code: u32, message: &str) -> Response {
@@ -142,7 +151,10 @@ impl From<Refusal> for ApiError {
             Refusal::Unreadable { status, message, .. } | Refusal::Unwanted(status, message) => {
                 (status, message)
             }
-            Refusal::NotSaved(why) => (StatusCode::SERVICE_UNAVAILABLE, why.to_string()),
+            Refusal::NotSaved(why) => {
+                return ApiError::new(ErrorType::Unavailable, why.to_string());
+            }
+            Refusal::Elsewhere => return ApiError::new(ErrorType::Unavailable, ELSEWHERE),
         };
         bad_data(message).with_status(status)
     }

@@ -29,6 +29,6 @@ pub(super) async fn list(
             bad_data(format!("invalid parameter \"limit\": {text:?} is no number of deliveries"))
         })?,
     };
-    let newest = api.notifications.deliveries().newest(asked.last("receiver"), limit);
+    let newest = api.notifications()?.deliveries().newest(asked.last("receiver"), limit);
     Ok(success(json!({ "deliveries": newest })))
 }

@@ -27,6 +27,7 @@ pub(super) async fn explain(
 ) -> Result<Response, ApiError> {
     check_tenant(&principal)?;
     let asked = Asked::of(&uri)?;
+    let notifications = api.notifications()?;
     let told = match asked.last("fingerprint") {
         Some(text) => {
             let fingerprint = Fingerprint::parse(text).ok_or_else(|| {
@@ -34,7 +35,7 @@ pub(super) async fn explain(
                     "invalid parameter \"fingerprint\": {text:?}; it has sixteen hexadecimal digits"
                 ))
             })?;
-            let told = api.notifications.look(|notifier, now_ns| {
+            let told = notifications.look(|notifier, now_ns| {
                 let known = notifier.explain(fingerprint, now_ns)?;
                 Some(of_alert(notifier, known, now_ns))
             });
@@ -48,7 +49,7 @@ pub(super) async fn explain(
         }
         None => {
             let labels = labels_asked(&asked)?;
-            api.notifications.look(|notifier, now_ns| {
+            notifications.look(|notifier, now_ns| {
                 let known = notifier.explain(Fingerprint::of(&labels), now_ns);
                 match known.filter(|known| known.view.alert.labels == labels) {
                     Some(known) => of_alert(notifier, known, now_ns),

@@ -13,12 +13,13 @@ use serde::Serialize;
 use settings::alertmanager::LabelMatcher;
 
 use super::Api;
+use super::about::About;
 use super::alerts::{labels_of_receivers, wants};
 use super::answer::{self, Refusal};
 use super::asked::Wanted;
 use super::render::data_of;
 use super::shown::{self, Named, ShownAlert};
-use crate::notify::NotifyConfiguration;
+use crate::notify::{Notifications, NotifyConfiguration};
 
 /// Groups that are looked at between two moments in which others may change something.
 const AT_ONCE: usize = 50;
@@ -46,18 +47,27 @@ pub(super) async fn list(
     principal: Principal,
     uri: Uri,
 ) -> Result<Response, Refusal> {
-    let configuration = api.notifications.configuration();
+    let notifications = api.notifications()?;
+    let configuration = notifications.configuration();
     let wanted = Wanted::read(&uri, configuration.mode)?;
     if !answer::sees_alerts(&principal) {
         return Ok(answer::ok(&[(); 0]));
     }
-    Ok(answer::off_thread(move || answer::ok(&groups(&api, &wanted, &configuration))).await)
+    Ok(answer::off_thread(move || {
+        answer::ok(&groups(&api.about, &notifications, &wanted, &configuration))
+    })
+    .await)
 }
 
 /// The groups that are asked for, by their labels, then by receiver.
-fn groups(api: &Api, wanted: &Wanted, configuration: &NotifyConfiguration) -> Vec<ShownGroup> {
+fn groups(
+    about: &About,
+    notifications: &Notifications,
+    wanted: &Wanted,
+    configuration: &NotifyConfiguration,
+) -> Vec<ShownGroup> {
     let labels = labels_of_receivers(&configuration.config);
-    let (mut groups, routes) = api.notifications.look(|notifier, now_ns| {
+    let (mut groups, routes) = notifications.look(|notifier, now_ns| {
         let muted = notifier.muted_routes(now_ns);
         let nodes = notifier.policy().tree.nodes().iter();
         let of = nodes.zip(muted).map(|(node, muted_by)| {
@@ -69,7 +79,7 @@ fn groups(api: &Api, wanted: &Wanted, configuration: &NotifyConfiguration) -> Ve
     groups.retain(|group| wanted.fits(&group.receiver, || labels.get(&*group.receiver).copied()));
     let mut found: Vec<(GroupView, Vec<AlertView>)> = Vec::new();
     for some in groups.chunks(AT_ONCE) {
-        let views: Vec<Vec<AlertView>> = api.notifications.look(|notifier, now_ns| {
+        let views: Vec<Vec<AlertView>> = notifications.look(|notifier, now_ns| {
             let of_group = |group: &GroupView| {
                 let views = group.alerts.iter().filter_map(|id| notifier.alert(*id, now_ns));
                 views.filter(|view| !view.alert.is_resolved_at(now_ns)).collect()
@@ -95,7 +105,8 @@ fn groups(api: &Api, wanted: &Wanted, configuration: &NotifyConfiguration) -> Ve
             continue;
         }
         let route_labels = route.map(|route| route.labels.clone()).unwrap_or_default();
-        let route_labels = with_texts(api, configuration, &group, &views, route_labels);
+        let route_labels =
+            with_texts(about, notifications.now_ns(), configuration, &group, &views, route_labels);
         let alerts = views.into_iter().map(|view| {
             let to = receivers.get(&view.fingerprint).cloned().unwrap_or_default();
             ShownAlert::of(view, to, muted_by.clone())
@@ -125,7 +136,8 @@ fn receivers_of_each(found: &[(GroupView, Vec<AlertView>)]) -> HashMap<Fingerpri
 
 /// The labels of a group's route; those that are templates as texts. One that fails is left as it is.
 fn with_texts(
-    api: &Api,
+    about: &About,
+    now_ns: i64,
     configuration: &NotifyConfiguration,
     group: &GroupView,
     views: &[AlertView],
@@ -134,8 +146,7 @@ fn with_texts(
     if !labels.iter().any(|(_, value)| value.contains("{{")) {
         return labels;
     }
-    let now_ns = api.notifications.now_ns();
-    let mut data = data_of(&api.about, &group.receiver, &group.labels, views, now_ns);
+    let mut data = data_of(about, &group.receiver, &group.labels, views, now_ns);
     data.route_labels =
         labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let text = |value: &str| configuration.templates.text(value, &data).ok();

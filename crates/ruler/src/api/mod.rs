@@ -34,6 +34,8 @@ use http::Method;
 use net::{Access, Routes};
 use tokio::sync::Semaphore;
 
+use answer::Refusal;
+
 use crate::notify::Notifications;
 
 pub use about::{About, ClusterAbout, ClusterStatus, PeerAbout};
@@ -43,28 +45,39 @@ const RENDERED_AT_ONCE: usize = 1;
 /// Tests of receivers at the same time; others wait.
 const TESTED_AT_ONCE: usize = 4;
 
+/// Yields what notifies in this process, if anything does at the moment.
+pub type Finder = Arc<dyn Fn() -> Option<Notifications> + Send + Sync>;
+
 /// What the handlers need.
 struct Api {
-    notifications: Notifications,
+    finder: Finder,
     about: Arc<About>,
     rendering: Semaphore,
     testing: Semaphore,
 }
 
 impl Api {
-    fn new(notifications: Notifications, about: Arc<About>) -> Arc<Api> {
+    fn new(finder: Finder, about: Arc<About>) -> Arc<Api> {
         Arc::new(Api {
-            notifications,
+            finder,
             about,
             rendering: Semaphore::new(RENDERED_AT_ONCE),
             testing: Semaphore::new(TESTED_AT_ONCE),
         })
     }
+
+    /// What notifies here.
+    ///
+    /// # Errors
+    /// Nothing does: in a cluster one broker notifies for all.
+    fn notifications(&self) -> Result<Notifications, Refusal> {
+        (self.finder)().ok_or(Refusal::Elsewhere)
+    }
 }
 
 /// Alertmanager's API below `/api/v2`, and the same below `/alertmanager`, where Grafana looks for it in
 /// a Mimir.
-pub fn alertmanager_routes(notifications: Notifications, about: Arc<About>) -> Routes {
+pub fn alertmanager_routes(finder: Finder, about: Arc<About>) -> Routes {
     const GET: [Method; 1] = [Method::GET];
     const POST: [Method; 1] = [Method::POST];
     const DELETE: [Method; 1] = [Method::DELETE];
@@ -84,12 +97,12 @@ pub fn alertmanager_routes(notifications: Notifications, about: Arc<About>) -> R
     }
     routes
         .route("/alertmanager/-/ready", GET, Access::Public, async || "OK")
-        .with_state(Api::new(notifications, about))
+        .with_state(Api::new(finder, about))
 }
 
 /// What Alertmanager does not tell: why somebody was told or not, how receivers fare, and what
 /// templates make of alerts.
-pub fn notification_routes(notifications: Notifications, about: Arc<About>) -> Routes {
+pub fn notification_routes(finder: Finder, about: Arc<About>) -> Routes {
     const GET: [Method; 1] = [Method::GET];
     const POST: [Method; 1] = [Method::POST];
     let at = |path: &str| format!("/api/v1/notifications/{path}");
@@ -102,5 +115,5 @@ pub fn notification_routes(notifications: Notifications, about: Arc<About>) -> R
         .route(&at("silence_preview"), POST, Access::Read, silence_preview::preview)
         .route(&at("render"), POST, Access::Read, render::render)
         .route(&at("test"), POST, Access::Admin, trial::test)
-        .with_state(Api::new(notifications, about))
+        .with_state(Api::new(finder, about))
 }

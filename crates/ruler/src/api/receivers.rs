@@ -20,9 +20,10 @@ pub(super) async fn list(
     principal: Principal,
 ) -> Result<Response, ApiError> {
     check_tenant(&principal)?;
-    let configuration = api.notifications.configuration();
-    let attempts = api.notifications.counters().attempts();
-    let deliveries = api.notifications.deliveries();
+    let notifications = api.notifications()?;
+    let configuration = notifications.configuration();
+    let attempts = notifications.counters().attempts();
+    let deliveries = notifications.deliveries();
     let receivers = configuration.config.receivers.iter();
     let shown: Vec<Value> =
         receivers.map(|receiver| shown(receiver, deliveries, &attempts)).collect();

@@ -20,6 +20,7 @@ use super::about::About;
 use super::answer::{bad_data, check_tenant, off_thread, success};
 use super::body;
 use super::posted::{self, AlertBodies};
+use crate::notify::Notifications;
 
 /// What a text that is tried out may use: less than a notification, since anybody who may read may try.
 const LIMITS: Limits = Limits { steps: 1_000_000, text_bytes: 1 << 20, made_bytes: 64 << 20 };
@@ -58,9 +59,10 @@ pub(super) async fn render(
         )));
     }
     let (template, html) = (wish.template.clone(), wish.html);
-    let data = data_for(&api, wish)?;
+    let notifications = api.notifications()?;
+    let data = data_for(&api.about, &notifications, wish)?;
     let turn = api.rendering.acquire().await;
-    let templates = api.notifications.configuration().templates.limited(LIMITS);
+    let templates = notifications.configuration().templates.limited(LIMITS);
     let work = move || {
         let made =
             if html { templates.html(&template, &data) } else { templates.text(&template, &data) };
@@ -74,13 +76,13 @@ pub(super) async fn render(
     Ok(response)
 }
 
-fn data_for(api: &Api, wish: Wish) -> Result<Data, ApiError> {
-    let now_ns = api.notifications.now_ns();
+fn data_for(about: &About, notifications: &Notifications, wish: Wish) -> Result<Data, ApiError> {
+    let now_ns = notifications.now_ns();
     let mut data = match (wish.fingerprint, wish.alerts) {
         (Some(_), Some(_)) => {
             return Err(bad_data("give a fingerprint or alerts, not both"));
         }
-        (Some(fingerprint), None) => known(api, fingerprint, now_ns)?,
+        (Some(fingerprint), None) => known(about, notifications, fingerprint)?,
         (None, alerts) => {
             let alerts = posted::alerts(alerts)?;
             if alerts.len() > MAX_ALERTS {
@@ -93,7 +95,7 @@ fn data_for(api: &Api, wish: Wish) -> Result<Data, ApiError> {
             let alerts: Vec<DataAlert> =
                 alerts.into_iter().map(|alert| of_posted(alert, now_ns)).collect();
             let group_labels = alerts.first().map(|first| named(&first.labels)).unwrap_or_default();
-            with_about(&api.about, Data::of("test", group_labels, alerts), now_ns)
+            with_about(about, Data::of("test", group_labels, alerts), now_ns)
         }
     };
     if let Some(receiver) = wish.receiver {
@@ -106,8 +108,12 @@ fn data_for(api: &Api, wish: Wish) -> Result<Data, ApiError> {
 }
 
 /// What would be told of an alert there is, in the first group that holds it.
-fn known(api: &Api, fingerprint: Fingerprint, now_ns: i64) -> Result<Data, ApiError> {
-    let found = api.notifications.look(|notifier, now_ns| {
+fn known(
+    about: &About,
+    notifications: &Notifications,
+    fingerprint: Fingerprint,
+) -> Result<Data, ApiError> {
+    let found = notifications.look(|notifier, now_ns| {
         let explanation = notifier.explain(fingerprint, now_ns)?;
         let first = explanation.groups.first();
         let nodes = notifier.policy().tree.nodes();
@@ -126,7 +132,7 @@ fn known(api: &Api, fingerprint: Fingerprint, now_ns: i64) -> Result<Data, ApiEr
             (receiver, Labels::empty())
         }
     };
-    let mut data = data_of(&api.about, &receiver, &group_labels, &[view], now_ns);
+    let mut data = data_of(about, &receiver, &group_labels, &[view], notifications.now_ns());
     data.route_labels = kv(&route_labels);
     Ok(data)
 }

@@ -23,7 +23,7 @@ pub(super) async fn tree(
     principal: Principal,
 ) -> Result<Response, ApiError> {
     check_tenant(&principal)?;
-    let root = api.notifications.look(|notifier, now_ns| {
+    let root = api.notifications()?.look(|notifier, now_ns| {
         let (firing, muted) = (notifier.firing_by_route(now_ns), notifier.muted_routes(now_ns));
         node(notifier.policy().tree.nodes(), 0, &firing, &muted)
     });
@@ -67,7 +67,7 @@ pub(super) async fn matching(
 ) -> Result<Response, ApiError> {
     check_tenant(&principal)?;
     let labels = labels_asked(&Asked::of(&uri)?)?;
-    let routes = api.notifications.look(|notifier, now_ns| ends_at(notifier, &labels, now_ns));
+    let routes = api.notifications()?.look(|notifier, now_ns| ends_at(notifier, &labels, now_ns));
     Ok(success(json!({ "routes": routes })))
 }
 

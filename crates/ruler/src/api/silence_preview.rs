@@ -42,13 +42,14 @@ pub(super) async fn preview(
         .enumerate()
         .map(|(at, matcher)| compiled(at, matcher))
         .collect::<Result<_, _>>()?;
+    let notifications = api.notifications()?;
     let work = move || {
-        let mut firing = api.notifications.look(|notifier, now_ns| notifier.firing(now_ns));
+        let mut firing = notifications.look(|notifier, now_ns| notifier.firing(now_ns));
         firing.retain(|(_, alert)| LabelMatcher::all_match(&matchers, &alert.labels));
         let count = firing.len();
         firing.sort_unstable_by_key(|(fingerprint, _)| *fingerprint);
         firing.truncate(MOST_SHOWN);
-        let mut views: Vec<AlertView> = api.notifications.look(|notifier, now_ns| {
+        let mut views: Vec<AlertView> = notifications.look(|notifier, now_ns| {
             firing.iter().filter_map(|(id, _)| notifier.alert(*id, now_ns)).collect()
         });
         AlertView::sort(&mut views);

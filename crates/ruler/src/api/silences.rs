@@ -23,7 +23,8 @@ pub(super) async fn list(
     uri: Uri,
 ) -> Result<Response, Refusal> {
     let asked = Asked::of(&uri)?;
-    let mode = api.notifications.configuration().mode;
+    let notifications = api.notifications()?;
+    let mode = notifications.configuration().mode;
     let matchers = asked.matchers("filter", mode).map_err(Refusal::bad)?;
     if !answer::sees_alerts(&principal) {
         return Ok(answer::ok(&[(); 0]));
@@ -33,7 +34,7 @@ pub(super) async fn list(
         SilenceState::Pending => asked.wants("pending"),
         SilenceState::Expired => asked.wants("expired"),
     };
-    let (mut silences, now_ns) = api.notifications.look(|notifier, now_ns| {
+    let (mut silences, now_ns) = notifications.look(|notifier, now_ns| {
         let fits = |silence: &&Silence| wants(silence, now_ns) && has_all(silence, &matchers);
         let silences: Vec<Silence> = notifier.silences().filter(fits).cloned().collect();
         (silences, now_ns)
@@ -78,15 +79,16 @@ pub(super) async fn post(
     answer::check_tenant_of_v2(&principal)?;
     let body = body::read(request, "silence", &api.about.net_metrics).await?;
     let silence = posted::silence(body)?;
+    let notifications = api.notifications()?;
     let failed = |why: &str| Err(Refusal::bad(format!("Failed to create silence: {why}")));
     let (starts_at_ns, ends_at_ns) = (silence.starts_at_ns.unwrap_or(i64::MIN), silence.ends_at_ns);
     if starts_at_ns >= ends_at_ns {
         return failed("start time must be before end time");
     }
-    if ends_at_ns < api.notifications.now_ns() {
+    if ends_at_ns < notifications.now_ns() {
         return failed("end time can't be in the past");
     }
-    match api.notifications.set_silence(silence).await.map_err(Refusal::NotSaved)? {
+    match notifications.set_silence(silence).await.map_err(Refusal::NotSaved)? {
         Ok(id) => Ok(answer::ok(&json!({ "silenceID": id }))),
         Err(SilenceError::NotFound(_)) => {
             Err(Refusal::Unwanted(StatusCode::NOT_FOUND, "silence not found".to_owned()))
@@ -101,7 +103,7 @@ pub(super) async fn get(
     Path(id): Path<String>,
 ) -> Result<Response, Refusal> {
     check_id(&id)?;
-    let found = api.notifications.look(|notifier, now_ns| {
+    let found = api.notifications()?.look(|notifier, now_ns| {
         notifier.silence(&id).map(|silence| answer::ok(&ShownSilence::of(silence, now_ns)))
     });
     let found = found.filter(|_| answer::sees_alerts(&principal));
@@ -116,7 +118,7 @@ pub(super) async fn expire(
 ) -> Result<Response, Refusal> {
     answer::check_tenant_of_v2(&principal)?;
     check_id(&id)?;
-    match api.notifications.expire_silence(&id).await.map_err(Refusal::NotSaved)? {
+    match api.notifications()?.expire_silence(&id).await.map_err(Refusal::NotSaved)? {
         Ok(()) => Ok(answer::bare(StatusCode::OK)),
         Err(SilenceError::NotFound(_)) => Ok(answer::bare(StatusCode::NOT_FOUND)),
         Err(error) => Err(Refusal::bad(error.to_string())),

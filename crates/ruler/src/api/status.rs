@@ -23,6 +23,7 @@ pub(super) async fn status(
     principal: Principal,
 ) -> Result<Response, Refusal> {
     answer::check_tenant_of_v2(&principal)?;
+    let notifications = api.notifications()?;
     let (about, cluster) = (&api.about, (api.about.cluster)());
     let status = match cluster.status {
         ClusterStatus::Ready => "ready",
@@ -39,7 +40,7 @@ pub(super) async fn status(
     }
     Ok(answer::ok(&json!({
         "cluster": shown,
-        "config": { "original": api.notifications.configuration().redacted },
+        "config": { "original": notifications.configuration().redacted },
         "uptime": moment::shown(about.started_ms.saturating_mul(1_000_000)),
         "versionInfo": {
             "version": API_VERSION,
@@ -58,7 +59,7 @@ pub(super) async fn receivers(
     principal: Principal,
     uri: Uri,
 ) -> Result<Response, Refusal> {
-    let configuration = api.notifications.configuration();
+    let configuration = api.notifications()?.configuration();
     let matchers = receiver_matchers(&Asked::of(&uri)?, configuration.mode)?;
     if !answer::sees_alerts(&principal) {
         return Ok(answer::ok(&[(); 0]));

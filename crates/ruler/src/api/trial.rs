@@ -26,7 +26,8 @@ pub(super) async fn test(
     JsonBody(trial): JsonBody<Trial>,
 ) -> Result<Response, ApiError> {
     check_tenant(&principal)?;
-    let configuration = api.notifications.configuration();
+    let notifications = api.notifications()?;
+    let configuration = notifications.configuration();
     let known = configuration.config.receivers.iter().any(|one| one.name == trial.receiver);
     if !known {
         let message = format!(
@@ -37,7 +38,7 @@ pub(super) async fn test(
         return Err(ApiError::new(ErrorType::NotFound, message));
     }
     let turn = api.testing.acquire().await;
-    let tested = api.notifications.test_receiver(&trial.receiver, Arc::from([])).await;
+    let tested = notifications.test_receiver(&trial.receiver, Arc::from([])).await;
     drop(turn);
     let results: Vec<Value> = tested.iter().map(shown).collect();
     Ok(success(json!({ "receiver": trial.receiver, "results": results })))

@@ -32,8 +32,6 @@ pub use counters::{Attempts, NotifyCounters};
 pub use deliveries::{Deliveries, Delivery, Latest};
 use journal::Journal;
 pub use journal::JournalError;
-#[cfg(test)]
-pub(crate) use journal::tests::Shelf;
 
 /// Messages under way to one integration of a receiver; more wait for their turn.
 const MESSAGES_AT_ONCE: usize = 16;

@@ -231,3 +231,22 @@ async fn other_tenants_see_and_send_nothing() {
     }
     assert_eq!(world.get("/api/v2/silences").await[0]["status"]["state"], "active");
 }
+
+#[tokio::test]
+async fn a_broker_that_does_not_notify_says_so() {
+    let world = World::new();
+    world.here.store(false, Ordering::SeqCst);
+    for (method, path) in [
+        ("GET", "/api/v2/alerts"),
+        ("POST", "/api/v2/alerts"),
+        ("GET", "/api/v2/status"),
+        ("GET", "/api/v1/notifications/routes"),
+    ] {
+        let body = r#"[{"labels":{"a":"b"}}]"#;
+        let (status, text) = world.told(method, path, body).await;
+        assert_eq!(status, 503, "{method} {path}");
+        assert!(text.contains("ask another broker"), "{text}");
+    }
+    world.here.store(true, Ordering::SeqCst);
+    assert_eq!(world.get("/api/v2/alerts").await, json!([]));
+}

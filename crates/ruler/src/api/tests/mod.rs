@@ -8,6 +8,7 @@ mod silences;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use alerting::notify::{Limits, Notification, NotifiedAlert, Outcome};
@@ -23,10 +24,11 @@ use settings::alertmanager::MatcherMode;
 use settings::prometheus::Surroundings;
 use tower::ServiceExt;
 
-use super::{About, ClusterAbout, alertmanager_routes, notification_routes};
+use super::{About, ClusterAbout, Finder, alertmanager_routes, notification_routes};
 use crate::Clock;
 use crate::keep::Boxed;
-use crate::notify::{Deliver, Notifications, NotifyConfiguration, Shelf, Tested};
+use crate::notify::{Deliver, Notifications, NotifyConfiguration, Tested};
+use crate::shelf::Shelf;
 
 /// Files of a test.
 struct Texts(Vec<(&'static str, String)>);
@@ -87,6 +89,8 @@ impl Deliver for Ears {
 struct World {
     shelf: Arc<Shelf>,
     ears: Arc<Ears>,
+    /// Whether it is this process that notifies.
+    here: Arc<AtomicBool>,
     notifications: Notifications,
     router: Router,
     text: String,
@@ -156,10 +160,15 @@ impl World {
             cluster: Box::new(ClusterAbout::default),
             net_metrics: Arc::new(NetMetrics::default()),
         });
-        let routes = alertmanager_routes(notifications.clone(), Arc::clone(&about))
-            .merge(notification_routes(notifications.clone(), about));
+        let here = Arc::new(AtomicBool::new(true));
+        let finder: Finder = {
+            let (here, notifications) = (Arc::clone(&here), notifications.clone());
+            Arc::new(move || here.load(Ordering::SeqCst).then(|| notifications.clone()))
+        };
+        let routes = alertmanager_routes(Arc::clone(&finder), Arc::clone(&about))
+            .merge(notification_routes(finder, about));
         let router = without_login(routes.into_router());
-        World { shelf, ears, notifications, router, text: text.to_owned() }
+        World { shelf, ears, here, notifications, router, text: text.to_owned() }
     }
 
     /// The same after a restart.
