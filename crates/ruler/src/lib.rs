@@ -4,6 +4,7 @@
 //! crate runs them. What they know is kept through [`Keep`] before anybody is told, so that neither a
 //! restart nor another broker that takes over forgets an alert or tells it twice.
 
+pub mod api;
 mod clock;
 mod keep;
 pub mod notify;

@@ -155,6 +155,21 @@ impl RouteTree {
 }
 
 impl RouteNode {
+    /// What an alert must match to enter; sorted.
+    pub fn matchers(&self) -> &[LabelMatcher] {
+        &self.matchers
+    }
+
+    /// Whether an alert that entered tries the next node beside it as well.
+    pub fn continues(&self) -> bool {
+        self.continues
+    }
+
+    /// The nodes below, by their places in [`RouteTree::nodes`].
+    pub fn children(&self) -> &[usize] {
+        &self.children
+    }
+
     /// The labels that tell the group of an alert from others of this route.
     pub fn group_labels(&self, labels: &Labels) -> Labels {
         match &self.options.group_by {

@@ -49,6 +49,14 @@ pub struct AlertView {
     pub status: AlertStatus,
 }
 
+impl AlertView {
+    /// Puts alerts in the order in which receivers are told of them: by job, by instance, then by all
+    /// labels.
+    pub fn sort(views: &mut [AlertView]) {
+        views.sort_by_cached_key(|view| view.alert.order_key());
+    }
+}
+
 /// A group as it is seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupView {
@@ -113,13 +121,43 @@ impl Notifier {
         })
     }
 
+    /// All alerts that fire, in no order, without what mutes them: cheap, for whoever picks some.
+    pub fn firing(&self, now_ns: i64) -> Vec<(Fingerprint, Arc<Alert>)> {
+        let firing = self.alerts.iter().filter(|(_, entry)| !entry.alert.is_resolved_at(now_ns));
+        firing.map(|(fingerprint, entry)| (*fingerprint, Arc::clone(&entry.alert))).collect()
+    }
+
+    /// The receivers of the routes where an alert ends, from left to right: one that two routes lead
+    /// to is there twice.
+    pub fn receivers_of(&self, fingerprint: Fingerprint) -> Vec<Arc<str>> {
+        let nodes = self.policy.tree.nodes();
+        let routes = self.alerts.get(&fingerprint).map_or(&[][..], |entry| &entry.routes);
+        routes.iter().map(|(route, _)| Arc::clone(&nodes[*route].options.receiver)).collect()
+    }
+
+    /// How many alerts that fire end at each route, in the order of the tree's nodes.
+    pub fn firing_by_route(&self, now_ns: i64) -> Vec<usize> {
+        let mut counts = vec![0; self.policy.tree.nodes().len()];
+        let firing = self.alerts.values().filter(|entry| !entry.alert.is_resolved_at(now_ns));
+        for (route, _) in firing.flat_map(|entry| &entry.routes) {
+            counts[*route] += 1;
+        }
+        counts
+    }
+
+    /// The intervals that mute each route at the moment, in the order of the tree's nodes.
+    pub fn muted_routes(&self, now_ns: i64) -> Vec<Vec<String>> {
+        let nodes = self.policy.tree.nodes();
+        nodes.iter().map(|node| self.policy.muting(node, now_ns).0).collect()
+    }
+
     /// All alerts that fire, in order.
     pub fn firing_alerts(&mut self, now_ns: i64) -> Vec<AlertView> {
         let firing = self.alerts.iter().filter(|(_, entry)| !entry.alert.is_resolved_at(now_ns));
         let firing: Vec<Fingerprint> = firing.map(|(fingerprint, _)| *fingerprint).collect();
         let views = firing.into_iter().filter_map(|fingerprint| self.alert(fingerprint, now_ns));
         let mut views: Vec<AlertView> = views.collect();
-        views.sort_by_cached_key(|view| view.alert.order_key());
+        AlertView::sort(&mut views);
         views
     }
 

@@ -34,7 +34,31 @@ struct OfReceiver {
     latency_seconds: f64,
 }
 
+/// Attempts at telling a receiver in ways of one kind, since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Attempts {
+    /// All that ended.
+    pub attempts: u64,
+    /// Those after which the receiver knew.
+    pub delivered: u64,
+    /// Those that are, or were, tried again.
+    pub retried: u64,
+    /// Those after which it was given up.
+    pub failed: u64,
+}
+
 impl NotifyCounters {
+    /// Attempts by the name of the receiver and the kind of its integrations.
+    pub fn attempts(&self) -> BTreeMap<(String, &'static str), Attempts> {
+        let of = |row: &OfReceiver| Attempts {
+            attempts: row.attempts,
+            delivered: row.delivered,
+            retried: row.retried,
+            failed: row.failed,
+        };
+        self.receivers.lock().iter().map(|(key, row)| (key.clone(), of(row))).collect()
+    }
+
     pub(super) fn alert_received(&self, is_resolved: bool) {
         let counter = if is_resolved { &self.received_resolved } else { &self.received_firing };
         counter.fetch_add(1, Ordering::Relaxed);

@@ -1,6 +1,6 @@
 //! What receivers were told last, for whoever asks why a message came or did not.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use alerting::notify::{Notification, Outcome};
@@ -9,6 +9,8 @@ use serde::Serialize;
 
 /// Deliveries that are remembered.
 const REMEMBERED: usize = 1_000;
+/// Ways of telling receivers whose last deliveries are remembered.
+const MAX_WAYS: usize = 10_000;
 /// Longest text of an error that is remembered.
 const MAX_ERROR_BYTES: usize = 1_024;
 
@@ -52,6 +54,20 @@ pub struct Delivery {
 #[derive(Debug, Default)]
 pub struct Deliveries {
     last: Mutex<VecDeque<Delivery>>,
+    /// Of each way of telling a receiver, however long ago.
+    of_each: Mutex<HashMap<Way, Latest>>,
+}
+
+/// A receiver, the kind of an integration of it, and its place among those of its kind.
+type Way = (String, &'static str, usize);
+
+/// What came last of telling a receiver in one way.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Latest {
+    /// The last attempt that worked.
+    pub delivered: Option<Delivery>,
+    /// The last one that did not.
+    pub failed: Option<Delivery>,
 }
 
 impl Deliveries {
@@ -60,6 +76,13 @@ impl Deliveries {
         let last = self.last.lock();
         let of_receiver = |one: &&Delivery| receiver.is_none_or(|name| one.receiver == name);
         last.iter().rev().filter(of_receiver).take(limit).cloned().collect()
+    }
+
+    /// What came last of telling a receiver in one way: an integration's kind, and its place among
+    /// those of its kind.
+    pub fn latest(&self, receiver: &str, kind: &'static str, index: usize) -> Latest {
+        let way = (receiver.to_owned(), kind, index);
+        self.of_each.lock().get(&way).cloned().unwrap_or_default()
     }
 
     pub(super) fn note(
@@ -102,6 +125,18 @@ impl Deliveries {
             outcome: word,
             error: error.map(|text| shortened(text)),
         };
+        {
+            let mut of_each = self.of_each.lock();
+            let way = (delivery.receiver.clone(), delivery.integration, delivery.index);
+            // Receivers that went with a reload leave theirs behind.
+            if of_each.len() >= MAX_WAYS && !of_each.contains_key(&way) {
+                of_each.clear();
+            }
+            let latest = of_each.entry(way).or_default();
+            let place =
+                if word == "delivered" { &mut latest.delivered } else { &mut latest.failed };
+            *place = Some(delivery.clone());
+        }
         let mut last = self.last.lock();
         if last.len() >= REMEMBERED {
             last.pop_front();

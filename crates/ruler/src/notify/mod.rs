@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use alerting::notify::{
-    AlertError, Effect, Fingerprint, Limits, Notification, NotificationId, Notifier, Outcome,
-    PostedAlert, PostedSilence, SilenceError, SnapshotError,
+    AlertError, Effect, Fingerprint, Limits, Notification, NotificationId, NotifiedAlert, Notifier,
+    Outcome, PostedAlert, PostedSilence, SilenceError, SnapshotError,
 };
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, Semaphore, watch};
@@ -27,9 +27,9 @@ use crate::clock::Clock;
 use crate::keep::{Boxed, Keep, KeepError};
 
 pub use configuration::{ConfigurationError, Files, NotifyConfiguration};
-pub use counters::NotifyCounters;
 pub(crate) use counters::render;
-pub use deliveries::{Deliveries, Delivery};
+pub use counters::{Attempts, NotifyCounters};
+pub use deliveries::{Deliveries, Delivery, Latest};
 use journal::Journal;
 pub use journal::JournalError;
 
@@ -57,6 +57,29 @@ pub trait Deliver: Send + Sync + 'static {
         note: Option<&'static str>,
         now_ns: i64,
     ) -> Boxed<'a, Outcome>;
+
+    /// Tells a receiver once in each of its ways that this is a test; of `alerts`, or of one that is
+    /// made up if there are none. Empty if the receiver is told in no way, or there is none of that
+    /// name.
+    fn test<'a>(
+        &'a self,
+        receiver: &'a str,
+        alerts: Arc<[NotifiedAlert]>,
+        now_ns: i64,
+    ) -> Boxed<'a, Vec<Tested>>;
+}
+
+/// What came of a test of one way of telling a receiver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tested {
+    /// The kind of the integration, such as `webhook`.
+    pub kind: &'static str,
+    /// Its place among those of its kind.
+    pub index: usize,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// How long it took.
+    pub took: Duration,
 }
 
 /// Why a change was not made, or is not safe.
@@ -260,6 +283,18 @@ impl Notifications {
     pub fn look<T>(&self, look: impl FnOnce(&mut Notifier, i64) -> T) -> T {
         let now_ns = self.inner.clock.now_ns();
         look(&mut self.inner.core.lock().notifier, now_ns)
+    }
+
+    /// Tells a receiver in each of its ways that this is a test. It is no notification: nothing
+    /// remembers it.
+    pub async fn test_receiver(&self, receiver: &str, alerts: Arc<[NotifiedAlert]>) -> Vec<Tested> {
+        let deliver = Arc::clone(&self.inner.deliver.read());
+        deliver.test(receiver, alerts, self.now_ns()).await
+    }
+
+    /// The time by which everything here goes, nanoseconds since 1970.
+    pub fn now_ns(&self) -> i64 {
+        self.inner.clock.now_ns()
     }
 
     /// Counts since the start.

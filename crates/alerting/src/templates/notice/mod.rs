@@ -64,6 +64,11 @@ impl Templates {
         Ok(())
     }
 
+    /// The same templates under other limits.
+    pub fn limited(&self, limits: Limits) -> Self {
+        Templates { limits, ..self.clone() }
+    }
+
     /// The names of all templates.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.set.names()

@@ -65,7 +65,9 @@ impl LabelMatcher {
             // The second form is the one Go compiles: its messages show it, and it takes the few
             // expressions that only make sense inside of it.
             MatchOp::Regex | MatchOp::NotRegex => Matcher::new(&*name, op, format!("(?-s){value}"))
-                .or_else(|_| Matcher::new(&*name, op, format!("(?-s)^(?:{value})$")))?,
+                .or_else(|_| Matcher::new(&*name, op, format!("(?-s)^(?:{value})$")))
+                // The flag is ours, and nobody wrote it.
+                .map_err(|error| MatcherError(error.0.replacen("`(?-s)", "`", 1)))?,
         };
         Ok(LabelMatcher { name, op, value, compiled })
     }
@@ -292,6 +294,8 @@ mod tests {
         assert!(!matcher.matches("x\ny") && !matcher.matches("xayz"));
         let error = LabelMatcher::new("a", MatchOp::Regex, "invalid[regexp").expect_err("bad");
         assert_eq!(error.0, "error parsing regexp: missing closing ]: `[regexp)$`");
+        let error = LabelMatcher::new("a", MatchOp::Regex, "(").expect_err("bad");
+        assert_eq!(error.0, "error parsing regexp: missing closing ): `^(?:()$`");
     }
 
     #[test]
