@@ -273,10 +273,13 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
         None => peers.as_ref().map(|peers| words::elsewhere(peers.address())),
     };
     let reloading = Arc::clone(&telling.reloading);
-    let seat = alerting.as_ref().map(|alerting| alerting.seat().clone()).unwrap_or_default();
+    let of_alerting = match &alerting {
+        Some(alerting) => alerting.routes(now_ms(), Arc::clone(&net_metrics)),
+        None => ruler::rules::rule_routes(&ruler::Seat::default()),
+    };
     let routes =
         all_routes(telling, &broker, telemetry, &security, peer_address, scraping.as_ref())
-            .merge(ruler::rules::rule_routes(&seat));
+            .merge(of_alerting);
     let origins = origins.with_readers(config.cors_origins.clone(), routes.table());
     let router = origins.layer(security.guard(routes.into_router()));
     front.open(net::compress::layer(router));
