@@ -249,6 +249,10 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "FILE", env = "WATCHFIRE_ALERTMANAGER_CONFIG")]
     pub(crate) alertmanager_config: Option<PathBuf>,
 
+    /// Whether what this process tells of itself on /metrics is stored as well [default: true]
+    #[arg(long, value_name = "BOOL", env = "WATCHFIRE_OWN_METRICS")]
+    pub(crate) own_metrics: Option<bool>,
+
     /// What is collected by files of other collectors of logs.
     #[command(flatten)]
     pub(crate) collectors: CollectorFiles,

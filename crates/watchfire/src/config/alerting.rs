@@ -108,6 +108,11 @@ pub(super) fn settings(
 }
 
 impl AlertingConfig {
+    /// Whether the operator named rules or receivers.
+    pub(crate) fn is_named(&self) -> bool {
+        !self.files.is_empty() || !self.log_files.is_empty() || self.file.is_some()
+    }
+
     /// What groups have that say nothing else, where the configuration of Prometheus says `of_prometheus`.
     pub(crate) fn defaults(&self, of_prometheus: Option<Defaults>) -> Defaults {
         let known = of_prometheus.unwrap_or_default();
