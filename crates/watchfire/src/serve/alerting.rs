@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use alerting::notify::{Notification, Outcome};
+use alerting::notify::{Notification, NotifiedAlert, Outcome};
 use alerting::rules::Defaults;
 use anyhow::{Context, Result, anyhow};
 use broker::Broker;
@@ -11,7 +11,7 @@ use console::Executor;
 use model::Labels;
 use parking_lot::RwLock;
 use receivers::{Deliverer, DeliveryOptions};
-use ruler::notify::{Deliver, Ended, Files, Notifications, NotifyConfiguration};
+use ruler::notify::{Deliver, Ended, Files, Notifications, NotifyConfiguration, Tested};
 use ruler::rules::{Parts, PreparedRules, Read, RuleSettings, Rules};
 use ruler::{Boxed, Clock, Keep, Running, Seat};
 use tokio::task::JoinHandle;
@@ -71,6 +71,22 @@ impl Deliver for Receivers {
         now_ns: i64,
     ) -> Boxed<'a, Outcome> {
         Box::pin(self.0.deliver(notification, note, now_ns))
+    }
+
+    fn test<'a>(
+        &'a self,
+        receiver: &'a str,
+        alerts: Arc<[NotifiedAlert]>,
+        now_ns: i64,
+    ) -> Boxed<'a, Vec<Tested>> {
+        Box::pin(async move {
+            let results = self.0.test(receiver, alerts, now_ns).await;
+            let told = |one: receivers::TestResult| {
+                let receivers::TestResult { kind, index, outcome, took } = one;
+                Tested { kind, index, outcome, took }
+            };
+            results.into_iter().map(told).collect()
+        })
     }
 }
 
@@ -136,6 +152,11 @@ impl Alerting {
             options,
             tasks: parking_lot::Mutex::new(vec![evaluating, driving]),
         }))
+    }
+
+    /// Where users reach this server.
+    pub(super) fn external_url(&self) -> &str {
+        &self.external_url
     }
 
     /// Where handlers find what runs.
