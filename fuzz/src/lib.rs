@@ -18,6 +18,7 @@ mod line_seeds;
 mod lines;
 mod logs;
 mod messages;
+mod notifications;
 mod queries;
 mod relabeling;
 mod rules;
@@ -247,6 +248,13 @@ pub const TARGETS: &[Target] = &[
         run: rules::rule_state,
         seeds: rules::rule_state_seeds,
         words: &["\"version\":1", "\"alerts\"", "firing", "pending", "inactive", "null", "1e400"],
+        corpus: &[],
+    },
+    Target {
+        name: "notifications",
+        run: notifications::notifications,
+        seeds: notifications::notification_seeds,
+        words: words::CONFIG_WORDS,
         corpus: &[],
     },
     Target {

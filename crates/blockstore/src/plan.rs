@@ -244,10 +244,13 @@ impl<'a> Cells<'a> {
     fn plan_parts(&self) -> Option<MergeJob> {
         let (window_ms, _) = SCALES[0];
         self.cells[0].iter().find_map(|(index, blocks)| {
-            let fan_in = match self.is_closed(index.saturating_mul(window_ms), 0) {
+            let start_ms = index.saturating_mul(window_ms);
+            // What becomes one with a larger cell anyway is not written twice before.
+            let is_for_larger = || (0..SCALES.len()).any(|at| self.is_for_larger(start_ms, at));
+            let fan_in = match self.is_closed(start_ms, 0) {
                 false => self.fan_in,
                 // What is left over at its end, or came late.
-                true if sum_bytes(blocks) > self.max_bytes => FANIN,
+                true if sum_bytes(blocks) > self.max_bytes && !is_for_larger() => FANIN,
                 true => return None,
             };
             let runs = blocks.chunk_by(|a, b| a.level == b.level);

@@ -347,6 +347,22 @@ fn a_window_that_is_too_large_for_one_block_is_merged_in_parts() {
     assert_eq!(inputs(110, 3 * HOUR), (11, 3));
 }
 
+/// As after an outage: its windows are large, and were not merged while the day went on.
+#[test]
+fn a_closed_day_is_one_job_however_large_its_windows_are() {
+    let mut store = Store::default();
+    for minute in 0..24 * 60 / 10 {
+        let start = minute * 10 * MINUTE;
+        store.flush(&[(0, TimeRange::new(start, start + 10 * MINUTE), 10)]);
+    }
+    let policy = MergePolicy { max_bytes: 50, ..MergePolicy::default() };
+    let job = plan_merge(&store.blocks(), 2 * DAY, &policy).expect("a day");
+    assert_eq!((job.inputs.len(), job.level), (144, 5));
+    // Before it is closed, parts keep down how many there are.
+    let job = plan_merge(&store.blocks(), 20 * HOUR, &policy).expect("a part");
+    assert_eq!((job.inputs.len(), job.level), (5, 1));
+}
+
 /// They grew while nothing was merged for an hour: as many as fit are, not all or none.
 #[test]
 fn a_run_that_is_too_large_is_merged_in_parts() {

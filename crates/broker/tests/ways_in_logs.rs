@@ -172,6 +172,7 @@ async fn what_is_no_push_is_refused_in_lokis_words() {
         (&[json][..], "{", 400, "loghttp.PushRequest: "),
         (&[json], "{\"streams\":[]}", 422, "at least one valid stream is required for ingestion\n"),
         (&[], "no snappy", 400, "snappy"),
+        (&[], " {\"streams\":[]}", 400, "send it with the header Content-Type: application/json\n"),
         (&[json, ("content-encoding", "br")], "{}", 400, "Content-Encoding \"br\" not supported\n"),
     ] {
         let (found, answer) = ways.send(PUSH, headers, body).await;

@@ -130,6 +130,7 @@ impl Executor {
                 max_values: data.max_values,
                 now_ns: at_ns,
                 seed: loki::seed(),
+                zones: loki::zones::of_host,
             };
             let (result, processed) =
                 loki::evaluate_at(&expr, Steps::instant(at_ns), &options, &*snapshot, work)?;

@@ -51,7 +51,7 @@ pub(crate) async fn serve(method: Method, uri: Uri, headers: HeaderMap) -> Respo
     }
     let is_route = is_route(path);
     if !is_route && !says(&headers, &ACCEPT, "text/html") {
-        return plain(StatusCode::NOT_FOUND, "no such page\n");
+        return plain(StatusCode::NOT_FOUND, "there is nothing at this path\n");
     }
     let Some(index) = PAGES.iter().find(|page| page.path == "index.html") else {
         return plain(StatusCode::OK, MISSING);

@@ -5,15 +5,17 @@
 //! that comes from somewhere else, such as a route added to the finished router, does not leave the
 //! server ([`crate::Server`] answers 500 instead).
 
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::handler::Handler;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter};
-use http::{Method, StatusCode, Uri};
+use http::{HeaderMap, Method, StatusCode, Uri};
 
 use crate::auth::{Door, Scope};
 use crate::dialect::{Dialect, in_its_own_words};
@@ -78,6 +80,8 @@ pub struct Routes<S = ()> {
     table: Vec<Route>,
     has_fallback: bool,
     dialect: Option<&'static Dialect>,
+    /// Whose words paths are refused in.
+    dialects: HashMap<String, &'static Dialect>,
 }
 
 impl<S> fmt::Debug for Routes<S> {
@@ -95,7 +99,13 @@ impl<S: Clone + Send + Sync + 'static> Default for Routes<S> {
 impl<S: Clone + Send + Sync + 'static> Routes<S> {
     /// No routes.
     pub fn new() -> Self {
-        Routes { router: Router::new(), table: Vec::new(), has_fallback: false, dialect: None }
+        Routes {
+            router: Router::new(),
+            table: Vec::new(),
+            has_fallback: false,
+            dialect: None,
+            dialects: HashMap::new(),
+        }
     }
 
     /// Routes that are added from here on are those of a protocol with ways of its own.
@@ -132,6 +142,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         let handler = handler.layer(from_fn_with_state((access, self.dialect), guard));
         self.router = self.router.route(path, MethodRouter::new().on(filter, handler));
         self.table.push(Route { methods, path: path.to_owned(), access });
+        self.dialects.extend(self.dialect.map(|dialect| (path.to_owned(), dialect)));
         self
     }
 
@@ -170,6 +181,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     pub fn merge(mut self, other: Routes<S>) -> Self {
         self.router = self.router.merge(other.router);
         self.table.extend(other.table);
+        self.dialects.extend(other.dialects);
         self.has_fallback |= other.has_fallback;
         self
     }
@@ -181,6 +193,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
             table: self.table,
             has_fallback: self.has_fallback,
             dialect: self.dialect,
+            dialects: self.dialects,
         }
     }
 
@@ -192,10 +205,16 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
 
 impl Routes {
     /// The router, to be wrapped in layers and served. A known path with a method it does not have
-    /// is answered 405. Routes added to the result are not served.
+    /// is answered 405, in the words of its protocol. Routes added to the result are not served.
     pub fn into_router(self) -> Router {
         let public = || from_fn_with_state((Access::Public, None), guard);
-        let router = self.router.method_not_allowed_fallback(method_not_allowed.layer(public()));
+        let dialects = Arc::new(self.dialects);
+        let refuse = async move |path: Option<MatchedPath>, headers: HeaderMap, method, uri| {
+            let dialect = path.and_then(|path| dialects.get(path.as_str()).copied());
+            let refusal = method_not_allowed(&method, &uri).into_response();
+            in_its_own_words(&headers, dialect, refusal)
+        };
+        let router = self.router.method_not_allowed_fallback(refuse.layer(public()));
         if self.has_fallback { router } else { router.fallback(not_found.layer(public())) }
     }
 }
@@ -257,7 +276,7 @@ async fn guard(
     public_answer(next.run(Request::from_parts(parts, body)).await)
 }
 
-async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
+fn method_not_allowed(method: &Method, uri: &Uri) -> ApiError {
     let message = format!("{method} is not allowed at {}; see the header Allow", uri.path());
     ApiError::new(ErrorType::BadData, message).with_status(StatusCode::METHOD_NOT_ALLOWED)
 }

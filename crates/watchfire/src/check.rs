@@ -1,5 +1,6 @@
 //! `watchfire check`: says what is wrong with configuration files, where, and what to do.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -58,6 +59,9 @@ pub(crate) enum CheckSubject {
     /// Check files of rules, as promtool does, with places
     #[command(after_long_help = rule_check::EXAMPLES)]
     Rules(RuleCheckArguments),
+    /// A file without a word that says what it is.
+    #[command(external_subcommand)]
+    Unnamed(Vec<OsString>),
 }
 
 /// What to show below the help.
@@ -101,6 +105,14 @@ impl Surroundings for ThisMachine {
 /// # Errors
 /// A file cannot be used, or a part of it cannot work; with `--strict` also a warning.
 pub(crate) fn run(arguments: &CheckArguments) -> Result<()> {
+    if let Some(CheckSubject::Unnamed(words)) = &arguments.subject {
+        let file = words.first().map(|file| file.to_string_lossy()).unwrap_or_default();
+        bail!(
+            "{file}: say what kind of file it is: --config {file} is Watchfire's own, \
+             --prometheus-config, --promtail-config and --alloy-config are theirs, \
+             `check rules {file}` is for rules"
+        );
+    }
     let mut found = Vec::new();
     if let Some(path) = &arguments.config {
         let own = check_own(path);
@@ -225,6 +237,16 @@ mod tests {
             config_expand_env: false,
             strict: false,
         }
+    }
+
+    #[test]
+    fn a_file_without_a_word_is_told_what_words_there_are() {
+        use clap::Parser;
+
+        let cli = Cli::try_parse_from(["watchfire", "check", "w.yml"]).expect("words");
+        let Some(crate::cli::Command::Check(arguments)) = cli.command else { panic!("no check") };
+        let error = run(&arguments).expect_err("nobody knows what it is").to_string();
+        assert!(error.contains("--config w.yml is Watchfire's own"), "{error}");
     }
 
     fn own(yaml: &str) -> Vec<Diagnostic> {

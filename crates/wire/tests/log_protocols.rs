@@ -179,7 +179,7 @@ fn json_lines_with_their_fields() {
             0 "{\"app\":\"shop\",\"l\":[1],\"time\":1700000000}"
             {host_name="a", service_name="unknown_service"}
             0 "no newline"
-            1 errors like: expected ident; 1 errors like: invalid type: sequence, expected an object of fields; 1 errors like: cannot parse timestamp from field "_time": "yesterday""#]],
+            1 errors like: line 5: expected ident at column 2; 1 errors like: line 6: invalid type: sequence, expected an object of fields at column 0; 1 errors like: cannot parse timestamp from field "_time": "yesterday""#]],
     );
     let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     let options = FieldOptions {
@@ -248,7 +248,7 @@ foobar
     expect![[r#"
         create "logs" 201 "created" null
         index "own" 201 "created" null
-        create "own" 400 null "expected ident"
+        create "own" 400 null "expected ident at column 2"
         delete "logs" 400 null "lines are only added here; [delete] is not known"
         update "own" 400 null "lines are only added here; [update] is not known"
         create "own" 201 "created" null"#]]

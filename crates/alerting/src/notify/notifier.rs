@@ -21,6 +21,9 @@ use super::{Limits, Policy};
 /// still be joined with it. Also how often it is looked at at least, since ends move.
 const ALERT_RETENTION_NS: i64 = 15 * 60 * 1_000_000_000;
 
+/// How often it is looked for alerts that ended where there is no room for others: once a second.
+const LOOK_NS: i64 = 1_000_000_000;
+
 /// How often a silence is looked at at least, in nanoseconds: a day.
 const SILENCE_INTERVAL_NS: i64 = 86_400 * 1_000_000_000;
 
@@ -53,6 +56,8 @@ pub struct Notifier {
     pub(super) log_is_scheduled: bool,
     last_id: u64,
     refused_groups: u64,
+    /// In which second no alert, of that name if one is given, was found that ended.
+    nothing_ended: Option<(i64, Option<String>)>,
 }
 
 /// An alert and what is known about it.
@@ -65,6 +70,10 @@ pub(super) struct Entry {
     pub(super) routes: Vec<(usize, Option<u64>)>,
     /// Whether it was known to fire when it was last looked at.
     pub(super) known_firing: bool,
+    /// Its end when it was last to be saved.
+    saved_end_ns: i64,
+    /// When its timer is due; others that bear its name are of an alert that was forgotten.
+    timer_ns: i64,
 }
 
 /// What changed since it was last asked for.
@@ -114,6 +123,7 @@ impl Notifier {
             // Numbers go up over restarts as time does.
             last_id: u64::try_from(now_ns).unwrap_or(0),
             refused_groups: 0,
+            nothing_ended: None,
         }
     }
 
@@ -152,7 +162,7 @@ impl Notifier {
             }
             Some(old) => self.change(fingerprint, &old, alert, now_ns),
             None => {
-                self.check_room(&alert)?;
+                self.make_room(&alert, now_ns)?;
                 self.insert(fingerprint, alert, now_ns);
             }
         }
@@ -160,17 +170,46 @@ impl Notifier {
         Ok(fingerprint)
     }
 
-    fn check_room(&self, alert: &Alert) -> Result<(), AlertError> {
+    /// Makes sure that there is room for an alert: one that fires takes the place of those that ended and
+    /// of which everybody was told.
+    fn make_room(&mut self, alert: &Alert, now_ns: i64) -> Result<(), AlertError> {
         let limit = self.limits.max_alerts;
-        if self.alerts.len() >= limit {
+        if self.alerts.len() >= limit && !self.forget_ended(None, now_ns) {
             return Err(AlertError::TooMany { limit });
         }
         let name = alert.labels.get("alertname").unwrap_or_default();
         let limit = self.limits.max_alerts_per_name;
-        if limit > 0 && self.names.get(name).copied().unwrap_or(0) >= limit {
+        let is_full = limit > 0 && self.names.get(name).copied().unwrap_or(0) >= limit;
+        if is_full && !self.forget_ended(Some(name), now_ns) {
             return Err(AlertError::TooManyOfName { name: name.to_owned(), limit });
         }
         Ok(())
+    }
+
+    /// Forgets those alerts, of a name if one is given, that ended first: a part of them, so that it is not
+    /// looked for them with every alert. Yields whether there were any.
+    fn forget_ended(&mut self, name: Option<&str>, now_ns: i64) -> bool {
+        if self.nothing_ended == Some((now_ns.div_euclid(LOOK_NS), name.map(str::to_owned))) {
+            return false;
+        }
+        let has_ended = |entry: &Entry| {
+            entry.alert.is_resolved_at(now_ns)
+                && entry.routes.iter().all(|(_, group)| group.is_none())
+                && name.is_none_or(|name| {
+                    entry.alert.labels.get("alertname").unwrap_or_default() == name
+                })
+        };
+        let ended = self.alerts.iter().filter(|(_, entry)| has_ended(entry));
+        let mut ended: Vec<(i64, Fingerprint)> =
+            ended.map(|(fingerprint, entry)| (entry.alert.ends_at_ns, *fingerprint)).collect();
+        ended.sort_unstable();
+        for (_, fingerprint) in &ended[..ended.len().div_ceil(4)] {
+            self.remove_alert(*fingerprint);
+        }
+        if ended.is_empty() {
+            self.nothing_ended = Some((now_ns.div_euclid(LOOK_NS), name.map(str::to_owned)));
+        }
+        !ended.is_empty()
     }
 
     /// Adds an alert that is not there.
@@ -180,10 +219,13 @@ impl Notifier {
         let name = alert.labels.get("alertname").unwrap_or_default();
         *self.names.entry(name.to_owned()).or_default() += 1;
         // One timer per alert, however often it is posted.
-        self.schedule.add(now_ns.saturating_add(ALERT_RETENTION_NS), Timer::Alert(fingerprint));
+        let timer_ns = now_ns.saturating_add(ALERT_RETENTION_NS);
+        self.schedule.add(timer_ns, Timer::Alert(fingerprint));
         let routes = self.policy.tree.matching(&alert.labels);
         let entry = Entry {
             known_firing: !alert.is_resolved_at(now_ns),
+            saved_end_ns: alert.ends_at_ns,
+            timer_ns,
             alert: Arc::new(alert),
             roles,
             seen: Seen::default(),
@@ -200,14 +242,22 @@ impl Notifier {
         self.inhibitor.remove(fingerprint, &entry.roles, old.ends_at_ns);
         self.inhibitor.insert(fingerprint, &entry.roles, alert.ends_at_ns);
         let firing = !alert.is_resolved_at(now_ns);
-        // An alert that goes on firing is posted again and again; that is nothing to be saved.
+        // An alert that goes on firing is posted again and again; that is nothing to be saved, unless
+        // somebody says an end that is far from the one that is known after a crash.
+        let away_ns = alert.ends_at_ns.abs_diff(entry.saved_end_ns);
+        let is_far = away_ns > self.policy.resolve_timeout_ns.unsigned_abs();
+        let is_same_end = match firing {
+            true => alert.timed_out || !is_far,
+            false => old.ends_at_ns == alert.ends_at_ns,
+        };
         let same = entry.known_firing == firing
-            && (firing || old.ends_at_ns == alert.ends_at_ns)
+            && is_same_end
             && old.starts_at_ns == alert.starts_at_ns
             && old.timed_out == alert.timed_out
             && old.annotations == alert.annotations
             && old.generator_url == alert.generator_url;
         if !same {
+            entry.saved_end_ns = alert.ends_at_ns;
             self.dirty.alerts.insert(fingerprint);
         }
         entry.known_firing = firing;
@@ -288,7 +338,7 @@ impl Notifier {
                 Timer::Group(id) => self.group_is_due(id, due_ns, now_ns),
                 Timer::Retry(id) => self.retry(id, due_ns, now_ns),
                 Timer::Deadline(id) => self.give_up(id, now_ns),
-                Timer::Alert(fingerprint) => self.forget_alert(fingerprint, now_ns),
+                Timer::Alert(fingerprint) => self.forget_alert(fingerprint, due_ns, now_ns),
                 Timer::Silence(id) => self.forget_silence(id, now_ns),
                 Timer::Log => {
                     let gone = self.log.expire(now_ns);
@@ -314,17 +364,26 @@ impl Notifier {
         }
     }
 
-    fn forget_alert(&mut self, fingerprint: Fingerprint, now_ns: i64) {
-        let Some(entry) = self.alerts.get(&fingerprint) else { return };
+    fn forget_alert(&mut self, fingerprint: Fingerprint, timer_ns: i64, now_ns: i64) {
+        let Some(entry) = self.alerts.get_mut(&fingerprint) else { return };
+        if entry.timer_ns != timer_ns {
+            return;
+        }
         let due_ns = entry.alert.ends_at_ns.saturating_add(ALERT_RETENTION_NS);
         let grouped = entry.routes.iter().any(|(_, group)| group.is_some());
         // Groups hold on to what they have not told of yet.
         if due_ns > now_ns || grouped {
             let next_ns = now_ns.saturating_add(ALERT_RETENTION_NS);
             let next_ns = if grouped { next_ns } else { next_ns.min(due_ns) };
+            entry.timer_ns = next_ns;
             self.schedule.add(next_ns, Timer::Alert(fingerprint));
             return;
         }
+        self.remove_alert(fingerprint);
+    }
+
+    fn remove_alert(&mut self, fingerprint: Fingerprint) {
+        let Some(entry) = self.alerts.remove(&fingerprint) else { return };
         self.inhibitor.remove(fingerprint, &entry.roles, entry.alert.ends_at_ns);
         let name = entry.alert.labels.get("alertname").unwrap_or_default();
         if let Some(count) = self.names.get_mut(name) {
@@ -333,7 +392,6 @@ impl Notifier {
                 self.names.remove(name);
             }
         }
-        self.alerts.remove(&fingerprint);
         self.dirty.alerts.insert(fingerprint);
     }
 

@@ -286,13 +286,21 @@ impl Notifier {
         }
         let records: HashMap<_, GroupRecord> =
             snapshot.groups.into_iter().map(|group| (group.place.clone(), group)).collect();
+        let nodes = notifier.policy.tree.nodes();
         for (id, group) in &mut notifier.groups {
             let Some(record) = records.get(&group.place()) else { continue };
             group.last_flush_ns = record.last_flush_ns;
             if record.outcomes.len() == group.outcomes.len() {
                 group.outcomes.clone_from(&record.outcomes);
             }
-            group.next_flush_ns = record.next_flush_ns.max(dispatch_from_ns);
+            // The interval may be shorter than it was, and the clock may have been ahead.
+            let options = &nodes[group.route].options;
+            let at_most_ns = match record.last_flush_ns {
+                Some(_) => options.group_interval_ns,
+                None => options.group_wait_ns,
+            };
+            let latest_ns = now_ns.saturating_add(at_most_ns);
+            group.next_flush_ns = record.next_flush_ns.min(latest_ns).max(dispatch_from_ns);
             notifier.schedule.add(group.next_flush_ns, Timer::Group(*id));
         }
         // Groups of before that are none any more must not come back.

@@ -287,6 +287,101 @@ fn changes_add_up_to_the_snapshot() {
     assert!(empty.alerts.is_empty() && empty.silences.is_empty() && empty.log.is_empty());
 }
 
+/// What was written down, and nothing else, is known after a crash.
+fn crashed(world: &mut World, saved: &mut Snapshot, text: &str, at: i64) -> World {
+    saved.apply(world.notifier.take_changes());
+    world.restarted(text, saved.clone(), at)
+}
+
+#[test]
+fn an_end_that_was_moved_far_is_known_after_a_crash() {
+    let mut world = World::new(ROUTE);
+    let mut saved = Snapshot::default();
+    let post = |world: &mut World, end: i64| {
+        let posted = PostedAlert {
+            labels: vec![("alertname".to_owned(), "a".to_owned())],
+            starts_at_ns: Some(DAY * S),
+            ends_at_ns: Some((DAY + end) * S),
+            ..PostedAlert::default()
+        };
+        let now_ns = world.ns();
+        assert!(world.notifier.put_alerts(vec![posted], now_ns)[0].is_ok());
+        world.until(world.now);
+    };
+    post(&mut world, 600);
+    world.until(20);
+    saved.apply(world.notifier.take_changes());
+    // Prometheus moves it with every post, which is not worth a write each time.
+    post(&mut world, 660);
+    assert!(world.notifier.take_changes().alerts.is_empty());
+    post(&mut world, 86_400);
+    let mut again = crashed(&mut world, &mut saved, ROUTE, 3_600);
+    again.until(80_000);
+    assert!(!again.told().contains("-a"), "it ends at 86400");
+    again.until(90_000);
+    assert!(again.told().contains("-a"));
+}
+
+#[test]
+fn a_group_waits_no_longer_after_a_restart_than_its_route_says() {
+    let slow = "route: {receiver: r, group_wait: 10s, group_interval: 12h, repeat_interval: 24h}\n";
+    let mut world = World::new(slow);
+    world.fire("a");
+    world.until(20);
+    assert_eq!(world.told(), "10 a");
+    let saved = world.notifier.snapshot();
+    let mut again = world.restarted(ROUTE, saved, 30);
+    again.fire("b");
+    again.until(100);
+    assert_eq!(again.told(), "90 a,b");
+    // One that has not told yet, by a clock that was a year ahead.
+    let ahead = 365 * 86_400;
+    let ahead_ns = (DAY + ahead) * S;
+    let notifier = Notifier::new(policy(ROUTE), Limits::default(), ahead_ns, ahead_ns);
+    let mut world = World::of(notifier, ahead);
+    world.fire("new");
+    let saved = world.notifier.snapshot();
+    let mut again = world.restarted(ROUTE, saved, 1_000);
+    again.until(1_020);
+    assert_eq!(again.told(), "1010 new");
+}
+
+#[test]
+fn alerts_that_ended_make_room() {
+    let limits = Limits { max_alerts_per_name: 4, max_alerts: 6, ..Limits::default() };
+    let mut world = World::with(ROUTE, limits);
+    let post = |world: &mut World, name: &str, host: i64, end: Option<i64>| {
+        let labels = [("alertname", name.to_owned()), ("host", host.to_string())];
+        let posted = PostedAlert {
+            labels: labels.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+            starts_at_ns: end.map(|_| DAY * S),
+            ends_at_ns: end.map(|end| (DAY + end) * S),
+            ..PostedAlert::default()
+        };
+        let now_ns = world.ns();
+        world.notifier.put_alerts(vec![posted], now_ns).remove(0)
+    };
+    for host in 0..4 {
+        assert!(post(&mut world, "a", host, Some(5)).is_ok());
+    }
+    // They have ended, and nobody knows yet.
+    world.until(6);
+    assert!(matches!(post(&mut world, "a", 9, None), Err(AlertError::TooManyOfName { .. })));
+    world.until(100);
+    for host in 10..14 {
+        assert!(post(&mut world, "a", host, None).is_ok(), "{host}");
+    }
+    assert!(matches!(post(&mut world, "a", 14, None), Err(AlertError::TooManyOfName { .. })));
+    assert_eq!(world.notifier.counts().alerts, 4);
+    assert!(post(&mut world, "b", 1, Some(101)).is_ok() && post(&mut world, "b", 2, None).is_ok());
+    assert!(matches!(post(&mut world, "c", 1, None), Err(AlertError::TooMany { .. })));
+    world.until(200);
+    assert!(post(&mut world, "c", 1, None).is_ok());
+    // Timers of those that were forgotten come to nothing.
+    world.until(20_000);
+    assert_eq!(world.notifier.counts().alerts, 0);
+}
+
 #[test]
 fn snapshots_of_other_versions_are_refused() {
     let saved = Snapshot { version: 2, ..Snapshot::default() };

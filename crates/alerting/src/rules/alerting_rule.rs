@@ -20,6 +20,8 @@ pub(super) struct Alerts {
     pub(super) by_labels: BTreeMap<Labels, Alert>,
     /// Texts of samples that came before, by the labels of the sample.
     expanded: HashMap<Labels, Expanded>,
+    /// What those texts saw of the configuration: `$externalLabels` and `$externalURL`.
+    expanded_with: (Labels, String),
     share: Share,
 }
 
@@ -53,7 +55,8 @@ pub(super) struct Round<'a> {
 
 impl Alerts {
     pub(super) fn new(share: Share) -> Self {
-        Alerts { by_labels: BTreeMap::new(), expanded: HashMap::new(), share }
+        let expanded_with = (Labels::empty(), String::new());
+        Alerts { by_labels: BTreeMap::new(), expanded: HashMap::new(), expanded_with, share }
     }
 
     /// How many are pending or firing.
@@ -86,6 +89,7 @@ impl Alerts {
                 limits.max_alerts_per_rule
             ));
         }
+        self.forget_texts_of_before(round);
         let mut current: BTreeMap<Labels, (Annotations, f64)> = BTreeMap::new();
         for sample in result {
             let (labels, annotations) = self.texts(round, sample);
@@ -250,6 +254,16 @@ impl Alerts {
             self.expanded.insert(sample.labels.clone(), known);
         }
         (labels, annotations)
+    }
+
+    /// Forgets all texts if the configuration has changed that they see: a group whose rules say what they
+    /// said goes on over a reload.
+    fn forget_texts_of_before(&mut self, round: &Round<'_>) {
+        let (labels, url) = &self.expanded_with;
+        if labels != round.external_labels || url != round.external_url {
+            self.expanded.clear();
+            self.expanded_with = (round.external_labels.clone(), round.external_url.to_owned());
+        }
     }
 
     /// Forgets the texts of samples that did not come this time.

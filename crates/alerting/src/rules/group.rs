@@ -73,6 +73,8 @@ pub struct Evaluation {
     pub query_at_ms: i64,
     /// How many evaluations before this one nobody made.
     pub missed: u64,
+    /// Whether it is for a time of the past, so that the group's present is none of its business.
+    pub is_after_the_fact: bool,
     /// The group as it was when this began.
     pub spec: Arc<GroupSpec>,
 }
@@ -126,6 +128,8 @@ pub(super) struct RuleState {
     pub(super) series: HashSet<Labels>,
     /// Those of an evaluation that is not known to be written yet.
     writing: Option<HashSet<Labels>>,
+    /// For which time the result was that `series` are of.
+    applied_for_ms: Option<i64>,
     /// Its alerts, if it makes any.
     pub(super) alerts: Option<Alerts>,
     /// Whether what was there before the last stop is known.
@@ -143,6 +147,7 @@ impl RuleState {
             timing: Timing::default(),
             series: HashSet::new(),
             writing: None,
+            applied_for_ms: None,
             alerts: spec.is_alerting().then(alerts),
             is_restored,
             evaluations: 0,
@@ -230,13 +235,20 @@ impl Group {
         Some(Evaluation { missed: tick.missed, ..self.evaluation_at(tick.at_ms) })
     }
 
-    /// An evaluation for a time of the caller's choice, for tests and for catching up.
+    /// An evaluation for a time of the past, as [`Group::catch_up`] names some; regular ones may come
+    /// before and after. Where one for a later time was applied already, it only writes samples.
+    pub fn evaluation_after_the_fact(&self, at_ms: i64) -> Evaluation {
+        Evaluation { is_after_the_fact: true, ..self.evaluation_at(at_ms) }
+    }
+
+    /// An evaluation for a time of the caller's choice, for tests.
     pub fn evaluation_at(&self, at_ms: i64) -> Evaluation {
         Evaluation {
             key: self.key.clone(),
             at_ms,
             query_at_ms: at_ms.saturating_sub(self.spec.query_offset_ms),
             missed: 0,
+            is_after_the_fact: false,
             spec: Arc::clone(&self.spec),
         }
     }
@@ -297,6 +309,11 @@ impl Group {
         let alerts = state.alerts.iter_mut();
         let notices =
             alerts.flat_map(|alerts| alerts.by_labels.values_mut()).filter_map(send).collect();
+        // What was written for a later time is what there is: nothing of it ends in the past.
+        let is_later = |applied_ms: i64| applied_ms > at_ms;
+        if evaluation.is_after_the_fact && self.rules[rule].applied_for_ms.is_some_and(is_later) {
+            return Applied { samples, notices };
+        }
         let written: HashSet<Labels> = samples.iter().map(|sample| sample.labels.clone()).collect();
         let state = &self.rules[rule];
         let mut gone: Vec<Labels> = state
@@ -308,7 +325,8 @@ impl Group {
             .collect();
         gone.sort_unstable();
         samples.extend(gone.into_iter().map(|series| Sample::stale(series, written_at_ms)));
-        self.rules[rule].writing = Some(written);
+        let state = &mut self.rules[rule];
+        (state.writing, state.applied_for_ms) = (Some(written), Some(at_ms));
         Applied { samples, notices }
     }
 
@@ -335,7 +353,7 @@ impl Group {
     }
 
     /// Says whether the samples of a rule were written. If they were not, its health is bad, and
-    /// series that ended are marked again next time.
+    /// series that ended are marked again next time, as are those that may have been written in part.
     pub fn written(&mut self, evaluation: &Evaluation, rule: usize, outcome: Result<(), String>) {
         if !Arc::ptr_eq(&evaluation.spec, &self.spec) {
             return;
@@ -344,7 +362,11 @@ impl Group {
         let Some(written) = state.writing.take() else { return };
         match outcome {
             Ok(()) => state.series = written,
-            Err(error) => state.fail(error),
+            Err(error) => {
+                // Some of them may be there all the same, so they too must end some day.
+                state.series.extend(written);
+                state.fail(error);
+            }
         }
     }
 
@@ -352,6 +374,10 @@ impl Group {
     /// they cannot be written, hand their labels to [`Group::end_later`].
     pub fn finish(&mut self, evaluation: &Evaluation, timing: Timing) -> Vec<Sample> {
         if !Arc::ptr_eq(&evaluation.spec, &self.spec) {
+            return Vec::new();
+        }
+        if evaluation.is_after_the_fact {
+            self.evaluated_for_ms = self.evaluated_for_ms.max(Some(evaluation.at_ms));
             return Vec::new();
         }
         self.timing = timing;
@@ -377,8 +403,8 @@ impl Group {
     /// For which times its recording rules can be evaluated after the fact: those since it was last
     /// evaluated, as far as the limits allow. None if it never was, or has no such rule.
     ///
-    /// Each is an evaluation like any other ([`Group::evaluation_at`]) of which only the rules that
-    /// record are asked: an alert that nobody was told of in time is no news.
+    /// Each is an evaluation after the fact ([`Group::evaluation_after_the_fact`]) of which only the rules
+    /// that record are asked: an alert that nobody was told of in time is no news.
     pub fn catch_up(&self, now_ms: i64, limits: CatchUpLimits) -> CatchUp {
         let records = self.spec.rules.iter().any(|rule| !rule.is_alerting());
         match self.evaluated_for_ms {

@@ -10,6 +10,8 @@ use settings::prometheus::rules::{Rule, RuleGroup, RuleKind};
 use super::spec::tests::{compiled, group, rule};
 use super::*;
 
+mod goes_on;
+
 const MIN: i64 = 60_000;
 
 /// Expands `{{ $value }}` and counts how often it is asked.

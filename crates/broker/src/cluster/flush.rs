@@ -190,6 +190,10 @@ impl Upkeep {
         let (told, seen) = oneshot::channel();
         self.events.send(Event::Shown(told)).map_err(|_| stopping())?;
         seen.await.map_err(|_| stopping())?;
+        // What is in blocks now makes no other flush due: the head of lines has dropped it.
+        let (told, dropped) = oneshot::channel();
+        self.visible.lines.heads.after_all(Box::new(move || _ = told.send(())));
+        dropped.await.map_err(|_| stopping())?;
         self.pending.clear();
         self.writing.remove_later(keys);
         let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);

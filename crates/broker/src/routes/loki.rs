@@ -7,7 +7,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use net::{Access, BodyError, BodyRules, Dialect, Routes, read_body, unpack_body};
 use wire::decompress::Encoding;
-use wire::logs::{loki_json, loki_json_legacy, loki_push};
+use wire::logs::{LogPushError, loki_json, loki_json_legacy, loki_push};
 
 use super::intake::Refusal;
 use super::lines::{self, Sender, TakenLines};
@@ -88,7 +88,19 @@ async fn take(
     let is_packed = form == Form::Protobuf && !is_snappy(&parts.headers);
     let body = read_body(&parts.headers, body, rules, broker.net_metrics()).await?;
     let body = match is_packed {
-        true => unpack_body(Encoding::SnappyBlock, &body, max_bytes)?,
+        true => unpack_body(Encoding::SnappyBlock, &body, max_bytes).map_err(|error| {
+            // What everybody who tries it by hand meets first.
+            let is_json = body.trim_ascii_start().first() == Some(&b'{');
+            match error {
+                BodyError::Unpack(_) if is_json => Refusal::Lines(LogPushError {
+                    status: 400,
+                    text: "the body is JSON, and the request does not say so; send it with the header \
+                           Content-Type: application/json"
+                        .to_owned(),
+                }),
+                error => Refusal::Body(error),
+            }
+        })?,
         false => body,
     };
     lines::store(broker, sender, body, move |body, context, batch| match form {

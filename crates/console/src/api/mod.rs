@@ -14,7 +14,6 @@ mod login;
 mod queries;
 mod query;
 mod remote_read;
-mod rules;
 mod search;
 mod statistics;
 mod status;
@@ -55,9 +54,6 @@ pub(crate) fn routes() -> Routes<Arc<Console>> {
         .route("/api/v1/search/metric_names", FORM, Access::Read, search::metric_names)
         .route("/api/v1/search/label_names", FORM, Access::Read, search::label_names)
         .route("/api/v1/search/label_values", FORM, Access::Read, search::label_values)
-        .route("/api/v1/rules", GET, Access::Read, rules::rules)
-        .route("/api/v1/alerts", GET, Access::Read, rules::alerts)
-        .route("/api/v1/alertmanagers", GET, Access::Read, rules::alertmanagers)
         .route("/api/v1/status/walreplay", GET, Access::Read, status::wal_replay)
         .route("/api/v1/completions", FORM, Access::Read, completions::completions)
         .route("/api/v1/format_query", FORM, Access::Read, format::format)

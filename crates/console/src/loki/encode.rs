@@ -5,7 +5,7 @@
 use axum::response::Response;
 use governor::Held;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode, Uri};
 use logql::metric::{Evaluation, Steps};
 
 use super::cursor::Cursor;
@@ -15,6 +15,40 @@ use crate::respond;
 
 /// The flag by which a client asks for labels by category.
 pub(crate) const CATEGORIZE: &str = "categorize-labels";
+
+/// How a line stands in an answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum EntryForm {
+    /// `["1700000000000000000","a line"]`
+    #[default]
+    Plain,
+    /// The same, with the labels that are not the stream's.
+    Categorized,
+    /// `{"ts":"2026-11-29T10:00:00Z","line":"a line"}`, as before version 1 of the API.
+    Legacy,
+}
+
+impl EntryForm {
+    /// As a client of version 1 wants it.
+    pub(super) fn of(categorize: bool) -> Self {
+        if categorize { EntryForm::Categorized } else { EntryForm::Plain }
+    }
+
+    /// As a request to a path wants it.
+    pub(super) fn asked_by(uri: &Uri, categorize: bool) -> Self {
+        if is_legacy(uri) { EntryForm::Legacy } else { EntryForm::of(categorize) }
+    }
+
+    /// Whether labels that are not the stream's stand with each line.
+    pub(super) fn is_categorized(self) -> bool {
+        self == EntryForm::Categorized
+    }
+}
+
+/// Whether a request is of the API before version 1.
+pub(super) fn is_legacy(uri: &Uri) -> bool {
+    uri.path().starts_with("/api/prom/")
+}
 
 /// A response of JSON whose memory counts until it is sent.
 pub(super) fn answer(body: Vec<u8>, held: Held) -> Response {
@@ -61,12 +95,22 @@ pub(super) fn end(body: &mut Vec<u8>, statistics: &serde_json::Value) {
     body.extend_from_slice(b"}}");
 }
 
-/// Appends streams.
-pub(super) fn write_streams(body: &mut Vec<u8>, streams: &mut Vec<StreamOut>) {
+/// Appends streams, whose lines are written in that form.
+pub(super) fn write_streams(body: &mut Vec<u8>, streams: &mut Vec<StreamOut>, form: EntryForm) {
     body.push(b'[');
     for (index, stream) in streams.drain(..).enumerate() {
         if index > 0 {
             body.push(b',');
+        }
+        if form == EntryForm::Legacy {
+            let pairs = stream.labels.iter();
+            let pairs = pairs.map(|(name, value)| format!("{name}={}", model::quote::quote(value)));
+            body.extend_from_slice(br#"{"labels":"#);
+            json::write_string(body, &format!("{{{}}}", pairs.collect::<Vec<_>>().join(", ")));
+            body.extend_from_slice(br#","entries":["#);
+            body.extend_from_slice(&stream.values);
+            body.extend_from_slice(b"]}");
+            continue;
         }
         body.extend_from_slice(br#"{"stream":"#);
         write_object(body, stream.labels.iter().map(|(n, v)| (n.as_str(), v.as_str())));

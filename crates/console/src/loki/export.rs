@@ -15,7 +15,7 @@ use net::{ApiError, ErrorType};
 use tokio::sync::Semaphore;
 
 use super::asked::{Bounds, Direction, limit_or};
-use super::encode::{self, write_object, write_text};
+use super::encode::{self, EntryForm, write_object, write_text};
 use super::lines::{self, LinesAsked, LinesFound, StreamOut};
 use super::pushdown::Pushdown;
 use super::query::{asked, check_entries, now_ns, parsed, run, seed, wants_categories};
@@ -197,7 +197,7 @@ pub(super) async fn context(
                 bounds,
                 limit,
                 direction,
-                categorize,
+                form: EntryForm::of(categorize),
                 now_ns,
                 seed: seed(),
                 ..LinesAsked::default()
@@ -218,7 +218,7 @@ pub(super) async fn context(
         let statistics = Statistics { reads, processed, queued, executed, yielded };
         let mut body = Vec::new();
         encode::begin(&mut body, &snapshot.missing(), "streams", categorize);
-        encode::write_streams(&mut body, &mut streams);
+        encode::write_streams(&mut body, &mut streams, EntryForm::of(categorize));
         encode::end(&mut body, &statistics.to_json());
         let held = hold(work, body.capacity()).map_err(data_error)?;
         Ok(encode::answer(body, held))

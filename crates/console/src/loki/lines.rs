@@ -8,12 +8,13 @@ use logql::metric::Entry;
 use logql::pipeline::{self, Category, Pipeline};
 use logql::syntax::ast::LogExpr;
 use model::Labels;
+use model::go_time::GoTime;
 use net::ApiError;
 use promql::SourceError;
 
 use super::asked::{Bounds, Direction};
 use super::cursor::{Cursor, Dedup, Place, line_hash};
-use super::encode::{write_object, write_text};
+use super::encode::{EntryForm, write_object, write_text};
 use super::pushdown::Pushdown;
 use super::refusal::data_error;
 use super::statistics::Processed;
@@ -30,8 +31,8 @@ pub(super) struct LinesAsked {
     pub(super) direction: Direction,
     /// The least time between two lines; 0 for all.
     pub(super) interval_ns: i64,
-    /// Whether labels that are not the stream's stand with each line.
-    pub(super) categorize: bool,
+    /// How lines are written.
+    pub(super) form: EntryForm,
     /// What `now` is in templates.
     pub(super) now_ns: i64,
     /// Keys hash tables.
@@ -203,7 +204,7 @@ impl<'a> Collector<'a> {
         let number = match self.of_stream {
             Some(number) if is_stream_only => number,
             _ => {
-                label_list(&kept, asked.categorize, &mut self.labels);
+                label_list(&kept, asked.form.is_categorized(), &mut self.labels);
                 let packed = packed(&self.labels, &mut self.key);
                 let number = match self.numbers.get(packed) {
                     Some(number) => *number,
@@ -239,7 +240,7 @@ impl<'a> Collector<'a> {
             values.push(b',');
         }
         starts.push(values.len());
-        write_entry(&kept, asked.categorize, &mut self.labels, values);
+        write_entry(&kept, asked.form, &mut self.labels, values);
         self.bytes += values.len() - before + size_of::<usize>();
         found.lines += 1;
         found.last_ns = Some(line.timestamp_ns);
@@ -295,15 +296,24 @@ fn packed<'k>(labels: &[(String, String)], key: &'k mut Vec<u8>) -> &'k [u8] {
 /// Appends a line as an element of `values`.
 pub(super) fn write_entry(
     line: &pipeline::Entry<'_>,
-    categorize: bool,
+    form: EntryForm,
     labels: &mut Vec<(String, String)>,
     out: &mut Vec<u8>,
 ) {
+    if form == EntryForm::Legacy {
+        let mut time = String::new();
+        let layout = "2006-01-02T15:04:05.999999999Z07:00";
+        GoTime::from_unix_ns(line.timestamp_ns()).format_into(&mut time, layout);
+        out.extend_from_slice(format!(r#"{{"ts":"{time}","line":"#).as_bytes());
+        write_text(out, line.line());
+        out.push(b'}');
+        return;
+    }
     out.extend_from_slice(b"[\"");
     out.extend_from_slice(itoa::Buffer::new().format(line.timestamp_ns()).as_bytes());
     out.extend_from_slice(b"\",");
     write_text(out, line.line());
-    if categorize {
+    if form.is_categorized() {
         out.extend_from_slice(b",{");
         let mut is_first = true;
         for (category, name) in

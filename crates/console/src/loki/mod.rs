@@ -36,7 +36,7 @@ mod tail;
 mod tailed;
 mod time;
 mod volume;
-mod zones;
+pub(crate) mod zones;
 
 pub(crate) use encode::CATEGORIZE;
 pub(crate) use numbers::evaluate_at;
@@ -66,6 +66,12 @@ pub(crate) fn routes() -> Routes<Arc<Console>> {
         .route("/loki/api/v1/label", FORM, Access::Read, names::names)
         .route("/loki/api/v1/label/{name}/values", FORM, Access::Read, names::values)
         .route("/loki/api/v1/series", FORM, Access::Read, names::series)
+        // Before version 1, as old clients know it.
+        .route("/api/prom/query", FORM, Access::Read, query::legacy)
+        .route("/api/prom/label", FORM, Access::Read, names::names)
+        .route("/api/prom/label/{name}/values", FORM, Access::Read, names::values)
+        .route("/api/prom/series", FORM, Access::Read, names::series)
+        .route("/api/prom/tail", [Method::GET], Access::Read, tail::tail)
         .route("/loki/api/v1/index/stats", FORM, Access::Read, volume::stats)
         .route("/loki/api/v1/index/volume", FORM, Access::Read, volume::volume)
         .route("/loki/api/v1/index/volume_range", FORM, Access::Read, volume::volume_range)

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::response::Response;
+use http::Uri;
 use model::{Labels, Matcher};
 use net::ApiError;
 
 use super::asked::Bounds;
-use super::encode::{self, write_object};
+use super::encode::{self, is_legacy, write_object};
 use super::query::{now_ns, run};
 use super::refusal::{Refusal, data_error};
 use crate::Console;
@@ -24,12 +25,13 @@ const MAX_STREAMS: usize = 100_000;
 /// Selectors of one request.
 const MAX_SELECTORS: usize = 1_000;
 
-/// Of `labels`, `label` and the older name.
+/// Of `labels`, `label` and the older names, which answer in an older form.
 pub(super) async fn names(
     State(console): State<Arc<Console>>,
+    uri: Uri,
     params: Params,
 ) -> Result<Response, Refusal> {
-    texts(&console, &params, |streams| {
+    texts(&console, &params, is_legacy(&uri), |streams| {
         let names = streams.iter().flat_map(Labels::iter).map(|(name, _)| name.to_owned());
         names.collect()
     })
@@ -39,9 +41,10 @@ pub(super) async fn names(
 pub(super) async fn values(
     State(console): State<Arc<Console>>,
     Path(name): Path<String>,
+    uri: Uri,
     params: Params,
 ) -> Result<Response, Refusal> {
-    texts(&console, &params, move |streams| {
+    texts(&console, &params, is_legacy(&uri), move |streams| {
         streams.iter().filter_map(|labels| labels.get(&name)).map(str::to_owned).collect()
     })
     .await
@@ -51,6 +54,7 @@ pub(super) async fn values(
 async fn texts(
     console: &Arc<Console>,
     params: &Params,
+    is_legacy: bool,
     of: impl FnOnce(&[Labels]) -> BTreeSet<String> + Send + 'static,
 ) -> Result<Response, Refusal> {
     let bounds = Bounds::of(params, now_ns(console))?;
@@ -63,7 +67,10 @@ async fn texts(
         let streams = streams(&*snapshot, &selectors, bounds, work)?;
         let found = of(&streams);
         let mut body = Vec::new();
-        begin(&mut body, &*snapshot);
+        match is_legacy {
+            true => body.extend_from_slice(br#"{"values":["#),
+            false => begin(&mut body, &*snapshot),
+        }
         for (index, text) in found.iter().enumerate() {
             if index > 0 {
                 body.push(b',');
@@ -88,6 +95,12 @@ pub(super) async fn series(
             "there are {} selectors, the limit is {MAX_SELECTORS}; split the request",
             given.len()
         )));
+    }
+    // Alone it means all of them; beside others Loki takes it for a mistake.
+    if given.len() > 1
+        && let Some(all) = given.iter().find(|text| is_all(text))
+    {
+        return Err(Refusal::bad(format!("0 matchers in group: {all}")));
     }
     let mut selectors = given.into_iter().map(matchers).collect::<Result<Vec<_>, _>>()?;
     if selectors.is_empty() {
@@ -127,10 +140,15 @@ pub(super) fn listed(params: &Params) -> Asked {
     asked
 }
 
+/// Whether a selector is `{}`.
+fn is_all(text: &str) -> bool {
+    let inner = text.trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+    inner.is_some_and(|inner| inner.trim().is_empty())
+}
+
 /// Conditions on labels of streams; none for `{}`.
 pub(super) fn matchers(text: &str) -> Result<Vec<Matcher>, Refusal> {
-    let is_all = text.trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
-    if is_all.is_some_and(|inner| inner.trim().is_empty()) {
+    if is_all(text) {
         return Ok(Vec::new());
     }
     logql::syntax::parse_matchers(text).map_err(Refusal::bad)

@@ -12,7 +12,7 @@ use net::ApiError;
 
 use super::asked::{Direction, RangeAsked, limit};
 use super::cursor::{Cursor, Dedup};
-use super::encode::{self, CATEGORIZE};
+use super::encode::{self, CATEGORIZE, EntryForm};
 use super::lines::{self, LinesAsked};
 use super::numbers;
 use super::refusal::{Refusal, data_error};
@@ -71,7 +71,7 @@ pub(super) async fn range(
                 limit,
                 direction,
                 interval_ns,
-                categorize,
+                form: EntryForm::of(categorize),
                 now_ns,
                 seed: seed(),
                 cursor: cursor.map_or(Ok(None), Cursor::parse)?,
@@ -97,6 +97,40 @@ pub(super) async fn range(
             .await
         }
     }
+}
+
+/// `/api/prom/query`, which yields lines alone, in the form they had before version 1 of the API. Lines
+/// must match `regexp` as well, if that is given.
+pub(super) async fn legacy(
+    State(console): State<Arc<Console>>,
+    params: Params,
+) -> Result<Response, Refusal> {
+    const LINES_ALONE: &str = "legacy endpoints only support streams result type";
+    let now_ns = now_ns(&console);
+    let RangeAsked { bounds, limit, direction, step_ns, interval_ns } =
+        RangeAsked::of(&params, now_ns)?;
+    let Expr::Log(mut log) = parsed(&params)? else { return Err(Refusal::bad(LINES_ALONE)) };
+    if let Some(regexp) = params.get("regexp").filter(|regexp| !regexp.is_empty()) {
+        let text = format!("{log} |~ {}", model::quote::quote(regexp));
+        let expr = logql::syntax::parse(&text).map_err(Refusal::bad)?;
+        logql::compile::check(&expr).map_err(Refusal::bad)?;
+        let Expr::Log(filtered) = expr else { return Err(Refusal::bad(LINES_ALONE)) };
+        log = filtered;
+    }
+    check_entries(limit)?;
+    let asked_lines = LinesAsked {
+        bounds,
+        limit,
+        direction,
+        interval_ns,
+        form: EntryForm::Legacy,
+        now_ns,
+        seed: seed(),
+        ..LinesAsked::default()
+    };
+    let question = Lines { log, asked: asked_lines, wants_pages: false };
+    let listed = asked(&params, (bounds.start_ns, bounds.end_ns, step_ns));
+    run(&console, listed, move |data, work, queued| question.answer(data, work, queued)).await
 }
 
 /// Refuses to yield more lines than one request may.
@@ -194,12 +228,20 @@ impl Lines {
         };
         let values: usize = found.streams.iter().map(|stream| stream.values.len() + 256).sum();
         let mut body = Vec::with_capacity(values + 4_096);
-        encode::begin(&mut body, &snapshot.missing(), "streams", self.asked.categorize);
-        encode::write_streams(&mut body, &mut found.streams);
-        if self.wants_pages {
-            encode::write_cursor(&mut body, found.cursor.as_ref());
+        let form = self.asked.form;
+        if form == EntryForm::Legacy {
+            body.extend_from_slice(br#"{"streams":"#);
+            encode::write_streams(&mut body, &mut found.streams, form);
+            body.extend_from_slice(format!(r#","stats":{}}}"#, statistics.to_json()).as_bytes());
+        } else {
+            let missing = snapshot.missing();
+            encode::begin(&mut body, &missing, "streams", form.is_categorized());
+            encode::write_streams(&mut body, &mut found.streams, form);
+            if self.wants_pages {
+                encode::write_cursor(&mut body, found.cursor.as_ref());
+            }
+            encode::end(&mut body, &statistics.to_json());
         }
-        encode::end(&mut body, &statistics.to_json());
         drop(found);
         let held = hold(work, body.capacity()).map_err(data_error)?;
         Ok(encode::answer(body, held))

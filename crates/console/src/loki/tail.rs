@@ -22,7 +22,7 @@ use net::auth::{Principal, Standing};
 
 use super::asked::{Bounds, Direction, integer, limit};
 use super::cursor::line_hash;
-use super::encode::{self, CATEGORIZE, write_object, write_text};
+use super::encode::{self, CATEGORIZE, EntryForm, write_object, write_text};
 use super::lines::{self, LinesAsked, LinesFound, StreamOut, write_entry};
 use super::query::{asked, check_entries, now_ns, parsed, seed, wants_categories};
 use super::refusal::{Refusal, data_error};
@@ -71,7 +71,7 @@ pub(super) async fn tail(
             bounds,
             limit,
             direction: Direction::Backward,
-            categorize: wants_categories(&headers, &params),
+            form: EntryForm::asked_by(&uri, wants_categories(&headers, &params)),
             now_ns,
             seed: seed(),
             notes_lines: true,
@@ -181,7 +181,7 @@ impl Tailing {
         warnings: &[String],
     ) -> Frame {
         let mut body = br#"{"streams":"#.to_vec();
-        encode::write_streams(&mut body, streams);
+        encode::write_streams(&mut body, streams, self.lines.form);
         if !dropped.is_empty() {
             body.extend_from_slice(br#","dropped_entries":["#);
             for (index, (labels, t_ns)) in dropped.iter().enumerate() {
@@ -204,7 +204,7 @@ impl Tailing {
             }
             body.push(b']');
         }
-        if self.lines.categorize {
+        if self.lines.form.is_categorized() {
             body.extend_from_slice(format!(r#","encodingFlags":["{CATEGORIZE}"]"#).as_bytes());
         }
         body.push(b'}');
@@ -222,7 +222,7 @@ struct TailLine {
 
 struct Tailer {
     pipeline: Pipeline,
-    categorize: bool,
+    form: EntryForm,
 }
 
 impl Tailer {
@@ -231,7 +231,7 @@ impl Tailer {
         let mut pipeline = Pipeline::new(stages, asked.seed);
         pipeline.set_now_ns(asked.now_ns);
         pipeline.set_zones(super::zones::of_host);
-        Ok(Tailer { pipeline, categorize: asked.categorize })
+        Ok(Tailer { pipeline, form: asked.form })
     }
 
     /// New lines in order of time, without those that are known.
@@ -273,7 +273,7 @@ impl Tailer {
             self.pipeline.set_stream(stream.iter());
             let metadata = metadata.iter().map(|(name, value)| (name.as_str(), value.as_str()));
             let Some(kept) = self.pipeline.process(*t_ns, line, metadata) else { continue };
-            lines::label_list(&kept, self.categorize, &mut labels);
+            lines::label_list(&kept, self.form.is_categorized(), &mut labels);
             let at = streams.iter().position(|known| known.labels == labels);
             let at = at.unwrap_or_else(|| {
                 let (values, starts) = Default::default();
@@ -285,7 +285,7 @@ impl Tailer {
                 values.push(b',');
             }
             starts.push(values.len());
-            write_entry(&kept, self.categorize, &mut labels, values);
+            write_entry(&kept, self.form, &mut labels, values);
         }
         streams
     }

@@ -7,6 +7,6 @@ use model::ZoneFiles;
 static FILES: LazyLock<ZoneFiles> = LazyLock::new(|| ZoneFiles::new(|path| std::fs::read(path)));
 
 /// The file of a zone as this host has it; `None` if it has none of that name.
-pub(super) fn of_host(name: &str) -> Option<Arc<[u8]>> {
+pub(crate) fn of_host(name: &str) -> Option<Arc<[u8]>> {
     FILES.get(name)
 }

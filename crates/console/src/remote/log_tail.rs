@@ -31,7 +31,6 @@ const PAUSE: Duration = Duration::from_millis(250);
 const MAX_FRAME_BYTES: usize = 64 << 20;
 /// Most of a refusal that is passed on.
 const MAX_REFUSAL_BYTES: usize = 64 << 10;
-const PATH: &str = "/loki/api/v1/tail";
 
 pub(super) async fn tail(
     State(brokers): State<Brokers>,
@@ -46,7 +45,7 @@ pub(super) async fn tail(
     let way = Way::of(&params, request)?;
     let tenant = named_in(&uri, principal)?.tenant;
     let query = as_query(&headers, &params, &["format", "tenant"]);
-    let tail = Tail { brokers, tenant, query };
+    let tail = Tail { brokers, tenant, path: uri.path().to_owned(), query };
     // A question that is refused is so before anything is upgraded.
     let (broker, stream) = match tail.open(None).await {
         Ok(opened) => opened,
@@ -59,6 +58,8 @@ pub(super) async fn tail(
 struct Tail {
     brokers: Brokers,
     tenant: TenantName,
+    /// Where: by its path an answer has the form it had before version 1, or that of now.
+    path: String,
     /// What is asked, without the form of the answer.
     query: String,
 }
@@ -89,7 +90,7 @@ impl Tail {
             query.insert_str(0, &format!("start={since_ns}&"));
         }
         let asked = PageRequest {
-            path_and_query: format!("{PATH}?{query}"),
+            path_and_query: format!("{}?{query}", self.path),
             tenant: self.tenant.to_string(),
         };
         let link = &self.cluster().link;

@@ -14,7 +14,7 @@ use crate::loki::{DIALECT, ENCODING_FLAGS, Refusal, wants_categories};
 use crate::params::Params;
 
 /// What reads lines: paths whose answers a broker computes.
-const PASSED_ON: [&str; 17] = [
+const PASSED_ON: [&str; 21] = [
     "/loki/api/v1/query",
     "/loki/api/v1/query_range",
     "/loki/api/v1/export",
@@ -32,6 +32,10 @@ const PASSED_ON: [&str; 17] = [
     "/loki/api/v1/detected_field/{name}/values",
     "/loki/api/v1/completions",
     "/loki/api/v1/format_query",
+    "/api/prom/query",
+    "/api/prom/label",
+    "/api/prom/label/{name}/values",
+    "/api/prom/series",
 ];
 
 /// What Grafana's Logs Drilldown asks first; passed on, too.
@@ -46,6 +50,7 @@ pub fn passed_on_log_routes(brokers: &Brokers) -> Routes {
     routes
         .route(LIMITS, [Method::GET], Access::Read, pass_on)
         .route("/loki/api/v1/tail", [Method::GET], Access::Read, tail)
+        .route("/api/prom/tail", [Method::GET], Access::Read, tail)
         .with_state(brokers.clone())
 }
 
@@ -90,7 +95,13 @@ mod tests {
 
     #[test]
     fn whatever_reads_lines_is_passed_on() {
-        let own = [LIMITS, "/loki/api/v1/tail", "/loki/api/v1/status/buildinfo", "/ready"];
+        let own = [
+            LIMITS,
+            "/loki/api/v1/tail",
+            "/api/prom/tail",
+            "/loki/api/v1/status/buildinfo",
+            "/ready",
+        ];
         for route in crate::loki::routes().table() {
             let path = route.path.as_str();
             assert!(PASSED_ON.contains(&path) || own.contains(&path), "{path} is not passed on");

@@ -97,40 +97,47 @@ impl Connector {
         Ok(Box::new(encrypt(&self.tls.proxy_config, &proxy.host, stream).await?))
     }
 
-    /// A TCP connection to one of the host's addresses that may be connected to.
     async fn open(&self, host: &str, port: u16) -> Result<TcpStream, ClientError> {
-        let addresses = self
-            .options
-            .dns
-            .addresses(host)
-            .await
-            .map_err(|error| ClientError::Unreachable(error.to_string()))?;
-        let mut refusal = String::new();
-        let allowed: Vec<IpAddr> = addresses
-            .into_iter()
-            .filter(|address| match (self.options.addresses)(*address) {
-                Ok(()) => true,
-                Err(reason) => {
-                    refusal = reason;
-                    false
-                }
-            })
-            .collect();
-        if allowed.is_empty() {
-            return Err(ClientError::RefusedAddress(format!(
-                "connections to {host:?} are refused: {refusal}"
-            )));
-        }
-        let stream = race(&interleave(&allowed), port).await.map_err(|(address, error)| {
-            ClientError::Unreachable(format!("cannot connect to {address}: {}", describe(&error)))
-        })?;
-        // Requests are small and whole; on failure they wait for Nagle.
-        let _ = stream.set_nodelay(true);
-        Ok(stream)
+        open(&self.options, host, port).await
     }
 }
 
-async fn encrypt<S: Stream>(
+/// A TCP connection to one of the host's addresses that may be connected to.
+pub(super) async fn open(
+    options: &ClientOptions,
+    host: &str,
+    port: u16,
+) -> Result<TcpStream, ClientError> {
+    let addresses = options
+        .dns
+        .addresses(host)
+        .await
+        .map_err(|error| ClientError::Unreachable(error.to_string()))?;
+    let mut refusal = String::new();
+    let allowed: Vec<IpAddr> = addresses
+        .into_iter()
+        .filter(|address| match (options.addresses)(*address) {
+            Ok(()) => true,
+            Err(reason) => {
+                refusal = reason;
+                false
+            }
+        })
+        .collect();
+    if allowed.is_empty() {
+        return Err(ClientError::RefusedAddress(format!(
+            "connections to {host:?} are refused: {refusal}"
+        )));
+    }
+    let stream = race(&interleave(&allowed), port).await.map_err(|(address, error)| {
+        ClientError::Unreachable(format!("cannot connect to {address}: {}", describe(&error)))
+    })?;
+    // Requests are small and whole; on failure they wait for Nagle.
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+pub(super) async fn encrypt<S: Stream>(
     config: &Arc<ClientConfig>,
     host: &str,
     stream: S,

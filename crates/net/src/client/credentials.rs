@@ -13,26 +13,33 @@ use super::proxy::{basic, secret_value};
 use super::request::Userinfo;
 use super::watched::WatchedFile;
 
-/// Text in the configuration or in a file.
+/// A secret text in the configuration or in a file, which is watched.
 #[derive(Debug)]
-pub(super) enum SecretText {
+pub struct SecretText(Place);
+
+#[derive(Debug)]
+enum Place {
     Inline(Secret),
     File(WatchedFile),
 }
 
 impl SecretText {
-    pub(super) fn new(inline: Secret, file: Option<std::path::PathBuf>) -> Self {
-        match file {
-            Some(path) => SecretText::File(WatchedFile::new(path)),
-            None => SecretText::Inline(inline),
-        }
+    /// The text of `file`, trimmed, if there is one; else `inline` as it is.
+    pub fn new(inline: Secret, file: Option<std::path::PathBuf>) -> Self {
+        SecretText(match file {
+            Some(path) => Place::File(WatchedFile::new(path)),
+            None => Place::Inline(inline),
+        })
     }
 
-    /// The text as it is now.
-    pub(super) async fn read(&self) -> Result<Arc<str>, ClientError> {
-        match self {
-            SecretText::Inline(secret) => Ok(Arc::from(secret.reveal())),
-            SecretText::File(file) => {
+    /// The text as it is now; a change of the file is seen a second later.
+    ///
+    /// # Errors
+    /// [`ClientError::Credentials`], which names the file.
+    pub async fn read(&self) -> Result<Arc<str>, ClientError> {
+        match &self.0 {
+            Place::Inline(secret) => Ok(Arc::from(secret.reveal())),
+            Place::File(file) => {
                 file.text().await.map_err(|error| ClientError::Credentials(error.to_string()))
             }
         }
@@ -139,6 +146,14 @@ impl Credentials {
             headers.insert(http::header::AUTHORIZATION, authorization);
         }
         Ok(())
+    }
+
+    /// A token that was fetched, with its scheme.
+    pub(super) fn token(&self) -> Option<Secret> {
+        match &self.scheme {
+            Scheme::Token(source) => source.known(),
+            _ => None,
+        }
     }
 
     /// The server did not take what was sent: a cached token is not used again.

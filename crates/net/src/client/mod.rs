@@ -12,6 +12,7 @@ mod connection;
 mod connector;
 mod counters;
 mod credentials;
+mod dialer;
 mod dns;
 mod error;
 mod oauth2;
@@ -25,6 +26,8 @@ mod watched;
 
 pub use addresses::{AddressCheck, operator_addresses};
 pub use counters::ClientCounters;
+pub use credentials::SecretText;
+pub use dialer::{Dialer, EncryptedStream};
 pub use dns::{Dns, DnsError, DnsRecord, DnsRecordKind};
 pub use error::ClientError;
 pub use request::{Client, ClientOptions, Get, Outgoing, Post, Response};

@@ -107,6 +107,11 @@ impl TokenSource {
         Ok(token.authorization)
     }
 
+    /// The value of the header as it was fetched last, if it is still kept.
+    pub(super) fn known(&self) -> Option<Secret> {
+        self.cached.lock().as_ref().map(|token| token.authorization.clone())
+    }
+
     /// The server refused the token before its time.
     pub(super) fn forget(&self) {
         *self.cached.lock() = None;

@@ -9,6 +9,7 @@ use http::header::{LOCATION, PROXY_AUTHORIZATION, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use settings::Secret;
 use settings::prometheus::HttpClientConfig;
 use tokio::time::timeout_at;
 
@@ -56,6 +57,8 @@ pub struct Client {
     transports: Transports,
     credentials: Credentials,
     follow_redirects: bool,
+    /// Whether a redirect to somebody else is an error.
+    keeps_to_host: bool,
     options: ClientOptions,
 }
 
@@ -154,8 +157,36 @@ impl Client {
             transports,
             credentials: Credentials::new(config, options)?,
             follow_redirects: config.follow_redirects,
+            keeps_to_host: false,
             options: options.clone(),
         })
+    }
+
+    /// A client for requests whose URL, headers and body are themselves secret: a redirect that
+    /// leads to another host, or away from TLS, is an error instead of being followed. Files are
+    /// not looked at before the first request.
+    ///
+    /// # Errors
+    /// [`ClientError::Config`] for options that can never work.
+    pub fn confidential(
+        config: &HttpClientConfig,
+        options: &ClientOptions,
+    ) -> Result<Self, ClientError> {
+        let transports = Transports::new(&config.tls, &config.proxy, config.enable_http2, options)?;
+        transports.check()?;
+        Ok(Client {
+            transports,
+            credentials: Credentials::new(config, options)?,
+            follow_redirects: config.follow_redirects,
+            keeps_to_host: true,
+            options: options.clone(),
+        })
+    }
+
+    /// The header `Authorization` with a token that was fetched for requests (OAuth 2), if there is
+    /// one: for whoever takes secrets out of what servers answer.
+    pub fn fetched_token(&self) -> Option<Secret> {
+        self.credentials.token()
     }
 
     /// Asks and, if the options allow it, follows redirects; credentials and extra headers go to
@@ -228,6 +259,13 @@ impl Client {
             // A name and password that a server sends along are not used.
             let next = target(&uri, &location).map_err(ClientError::Redirect)?;
             uri = split_userinfo(&next.to_string())?.0;
+            if self.keeps_to_host && !may_share_credentials(&first, &uri) {
+                return Err(ClientError::Redirect(format!(
+                    "the server redirects to another host or port, {:?}, which is not to see the request; \
+                     if it is the right one, put it into the URL",
+                    uri.authority().map_or("", |authority| authority.as_str())
+                )));
+            }
             drain(response.into_body()).await;
         }
         Err(ClientError::Redirect(format!(

@@ -55,6 +55,19 @@ impl TlsSource {
         }
     }
 
+    /// Whether what stands in the configuration itself can be used. Files are not looked at.
+    ///
+    /// # Errors
+    /// [`ClientError::Config`].
+    pub(super) fn check(&self) -> Result<(), ClientError> {
+        if self.files.iter().any(Option::is_some) {
+            return self.versions().map(drop);
+        }
+        let key = self.config.key.as_ref().map(|key| key.reveal());
+        let inline = [self.config.ca.as_deref(), self.config.cert.as_deref(), key];
+        self.build(&Pems(inline.map(|pem| pem.map(Arc::from)))).map(drop)
+    }
+
     /// The setup by the files as they are now; the same `Arc` as long as nothing changed.
     ///
     /// Files that turn bad later do not end what works: certificate and key cannot be exchanged

@@ -62,6 +62,14 @@ impl Transports {
         &self.proxies
     }
 
+    /// Whether the options can be used, as far as that shows without files.
+    ///
+    /// # Errors
+    /// [`ClientError::Config`].
+    pub(super) fn check(&self) -> Result<(), ClientError> {
+        self.tls.check()
+    }
+
     /// The transport for the files as they are now.
     ///
     /// # Errors

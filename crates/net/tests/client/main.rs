@@ -1,5 +1,6 @@
 //! The outgoing client against real sockets.
 
+mod confidential;
 mod encrypted;
 mod plain;
 mod proxied;

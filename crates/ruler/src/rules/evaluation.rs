@@ -245,7 +245,7 @@ impl Inner {
                 if self.sets.lock().is_stopped {
                     return;
                 }
-                let evaluation = group.lock().evaluation_at(at_ms);
+                let evaluation = group.lock().evaluation_after_the_fact(at_ms);
                 self.evaluate_late(language, &group, &evaluation).await;
             }
             self.counters.caught_up(language, &key, began.elapsed());

@@ -7,6 +7,7 @@
 
 mod counters;
 mod evaluation;
+mod routes;
 mod saving;
 mod sources;
 
@@ -31,6 +32,7 @@ use crate::notify::{Files, Notifications};
 
 use counters::RuleCounters;
 pub(crate) use counters::render;
+pub use routes::rule_routes;
 use saving::{Evaluated, States};
 
 /// How often it is written for which time groups were evaluated last.

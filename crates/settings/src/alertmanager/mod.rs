@@ -32,6 +32,7 @@ pub use intervals::{
 };
 pub use load::Loaded;
 pub use matcher::{LabelMatcher, MatcherMode, ParsedMatchers, matchers_text, parse_one_utf8};
+pub use plain_value::parse_plain_value;
 pub use receivers::{Integration, IntegrationSettings, Receiver};
 pub use route::{GroupBy, Route, parse_route};
 pub use tracing::Tracing;

@@ -167,15 +167,15 @@ struct Known {
     samples_kept_ms: Option<i64>,
     kept_ms: Option<i64>,
     lines_kept_ms: Option<i64>,
+    /// Whether it takes lines: programs that do not say nothing of how long they keep them.
+    takes_lines: bool,
     /// The last delete of the store when its first blocks came.
     source_deletes: Option<u64>,
 }
 
-impl Cluster {
-    fn known(&mut self, source: &str) -> Result<Known> {
-        let path = format!("/api/v1/admin/blocks?source={source}");
-        let answer = self.client.get(&path)?.success();
-        let told = data_of(answer.with_context(|| self.client.url(&path))?)?;
+impl Known {
+    /// Of what a broker of the cluster says.
+    fn told(told: &Value) -> Result<Known> {
         let ids = told["blocks"].as_array().context("the cluster lists no blocks")?;
         let cluster = told["cluster"].as_str();
         Ok(Known {
@@ -184,8 +184,25 @@ impl Cluster {
             samples_kept_ms: told["samples_kept_ms"].as_i64(),
             kept_ms: told["kept_ms"].as_i64(),
             lines_kept_ms: told["lines_kept_ms"].as_i64(),
+            takes_lines: told.get("lines_kept_ms").is_some(),
             source_deletes: told["source_deletes"].as_u64(),
         })
+    }
+}
+
+/// `told` of a block with what is in it. Brokers that take nothing but samples refuse to be told so.
+fn of_signal(signal: Signal, mut told: Value) -> Value {
+    if signal != Signal::Metrics {
+        told["signal"] = signal.name().into();
+    }
+    told
+}
+
+impl Cluster {
+    fn known(&mut self, source: &str) -> Result<Known> {
+        let path = format!("/api/v1/admin/blocks?source={source}");
+        let answer = self.client.get(&path)?.success();
+        Known::told(&data_of(answer.with_context(|| self.client.url(&path))?)?)
     }
 
     /// Asks for what may be asked for twice, until there is an answer that says more than "not now".
@@ -280,6 +297,9 @@ impl Move {
             notes.push(words.not_cleaned());
         }
         notes.iter().for_each(|note| eprintln!("{note}"));
+        // Before anything is written, in the cluster or its store.
+        let has_lines = left.iter().any(|(meta, _)| meta.signal == Signal::Logs);
+        ensure!(known.takes_lines || !has_lines, words.takes_no_lines());
         if arguments.dry_run {
             eprintln!("{}", words.dry_run());
             return Ok(());
@@ -347,34 +367,35 @@ impl Move {
         for attempt in 1.. {
             self.interrupt.check()?;
             let reserved = Instant::now();
-            let signal = meta.signal.name();
-            let wanted = json!({ "signal": signal });
+            let wanted = of_signal(meta.signal, json!({}));
             let path = "/api/v1/admin/blocks/reserve";
             let told = self.cluster.ask(path, &wanted, &self.interrupt);
             let told = data_of(told?.success()?)?;
             let (id, key) = (told["id"].as_u64(), told["key"].as_str());
             let (id, key) = id.zip(key).context("the cluster reserves no id")?;
             ensure!(
-                key.split('/').any(|part| part == signal),
-                "the broker takes no blocks of {signal}: upgrade all brokers of the cluster"
+                key.split('/').any(|part| part == meta.signal.name()),
+                self.words.takes_no_lines()
             );
             let upload = self.upload(key, &file, progress);
             self.runtime.block_on(upload)?;
             let answer = self.cluster.ask(
                 "/api/v1/admin/blocks",
-                &json!({
-                    "signal": signal,
-                    "source": self.source,
-                    "source_id": meta.id.0,
-                    "id": id,
-                    "tenant": tenant.as_str(),
-                    "start_ms": meta.range.start_ms,
-                    "end_ms": meta.range.end_ms,
-                    "rows": meta.rows,
-                    "series": meta.series,
-                    "size_bytes": meta.size_bytes,
-                    "level": meta.level,
-                }),
+                &of_signal(
+                    meta.signal,
+                    json!({
+                        "source": self.source,
+                        "source_id": meta.id.0,
+                        "id": id,
+                        "tenant": tenant.as_str(),
+                        "start_ms": meta.range.start_ms,
+                        "end_ms": meta.range.end_ms,
+                        "rows": meta.rows,
+                        "series": meta.series,
+                        "size_bytes": meta.size_bytes,
+                        "level": meta.level,
+                    }),
+                ),
                 &self.interrupt,
             )?;
             // What was written and does not count is removed by the cluster, which alone can be sure of it.
@@ -486,5 +507,18 @@ mod tests {
         assert_eq!(directory("file:///var/lib/watchfire"), Ok("/var/lib/watchfire".into()));
         assert_eq!(directory("watchfire-data"), Ok("watchfire-data".into()));
         assert!(directory("s3://bucket/prefix").is_err());
+    }
+
+    #[test]
+    fn clusters_of_the_version_before_take_samples_alone() {
+        let told = json!({ "cluster": "c", "blocks": [1, 2], "kept_ms": 5 });
+        let before = Known::told(&told).expect("it says enough");
+        assert!(!before.takes_lines && before.blocks.contains(&2));
+        let for_ever = json!({ "cluster": "c", "blocks": [], "lines_kept_ms": null });
+        let known = Known::told(&for_ever).expect("it says enough");
+        assert!(known.takes_lines && known.lines_kept_ms.is_none());
+        // A field that it does not know is refused there, with the block uploaded.
+        assert_eq!(of_signal(Signal::Metrics, json!({ "id": 1 })), json!({ "id": 1 }));
+        assert_eq!(of_signal(Signal::Logs, json!({ "id": 1 }))["signal"], "logs");
     }
 }

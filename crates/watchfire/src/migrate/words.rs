@@ -220,6 +220,14 @@ impl Words {
         )
     }
 
+    pub(super) fn takes_no_lines(self) -> &'static str {
+        self.fixed(
+            "there are lines of logs to be moved, and the broker of the cluster that answers knows none: \
+             upgrade all brokers of the cluster, then run this again; nothing was moved",
+            "有日志行需要迁移，但应答的集群 broker 不支持日志：请先升级集群的所有 broker，再重新运行；未迁移任何数据",
+        )
+    }
+
     pub(super) fn expired(self, Aged { signal, blocks, rows, kept_ms }: Aged) -> String {
         let (kept, rows) = (days(kept_ms), self.rows(signal, rows));
         let of_them = match signal {

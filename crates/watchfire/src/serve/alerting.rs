@@ -9,8 +9,10 @@ use anyhow::{Context, Result, anyhow};
 use broker::Broker;
 use console::Executor;
 use model::Labels;
+use net::{NetMetrics, Routes};
 use parking_lot::RwLock;
 use receivers::{Deliverer, DeliveryOptions};
+use ruler::api::{About, ClusterAbout};
 use ruler::notify::{Deliver, Ended, Files, Notifications, NotifyConfiguration, Tested};
 use ruler::rules::{Parts, PreparedRules, Read, RuleSettings, Rules};
 use ruler::{Boxed, Clock, Keep, Running, Seat};
@@ -70,7 +72,7 @@ impl Deliver for Receivers {
         note: Option<&'static str>,
         now_ns: i64,
     ) -> Boxed<'a, Outcome> {
-        Box::pin(self.0.deliver(notification, note, now_ns))
+        Box::pin(self.0.deliver_noted(notification, now_ns, note))
     }
 
     fn test<'a>(
@@ -80,12 +82,14 @@ impl Deliver for Receivers {
         now_ns: i64,
     ) -> Boxed<'a, Vec<Tested>> {
         Box::pin(async move {
-            let results = self.0.test(receiver, alerts, now_ns).await;
-            let told = |one: receivers::TestResult| {
-                let receivers::TestResult { kind, index, outcome, took } = one;
-                Tested { kind, index, outcome, took }
+            let results = self.0.test(receiver, alerts, now_ns).await.into_iter();
+            let tested = |one: receivers::TestResult| Tested {
+                kind: one.kind,
+                index: one.index,
+                outcome: one.outcome,
+                took: one.took,
             };
-            results.into_iter().map(told).collect()
+            results.map(tested).collect()
         })
     }
 }
@@ -154,14 +158,27 @@ impl Alerting {
         }))
     }
 
-    /// Where users reach this server.
-    pub(super) fn external_url(&self) -> &str {
-        &self.external_url
-    }
-
     /// Where handlers find what runs.
     pub(super) fn seat(&self) -> &Seat {
         &self.seat
+    }
+
+    /// What is told of rules, alerts and notifications, and how they are changed.
+    pub(super) fn routes(&self, started_ms: i64, net_metrics: Arc<NetMetrics>) -> Routes {
+        let about = Arc::new(About {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            revision: option_env!("WATCHFIRE_REVISION").unwrap_or_default().to_owned(),
+            started_ms,
+            external_url: self.external_url.clone(),
+            cluster: Box::new(ClusterAbout::default),
+            net_metrics,
+        });
+        let seat = self.seat.clone();
+        let finder: ruler::api::Finder =
+            Arc::new(move || seat.running().map(|running| running.notifications));
+        ruler::rules::rule_routes(&self.seat)
+            .merge(ruler::api::alertmanager_routes(Arc::clone(&finder), Arc::clone(&about)))
+            .merge(ruler::api::notification_routes(finder, about))
     }
 
     /// Reads all files again. Blocks.

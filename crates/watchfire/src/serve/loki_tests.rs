@@ -16,6 +16,7 @@ use tower::ServiceExt;
 use crate::source::{BrokerData, BrokerStorage};
 
 mod completions;
+mod legacy;
 mod splits;
 
 const SECOND_NS: i64 = 1_000_000_000;
@@ -91,7 +92,8 @@ impl Server {
     ) -> (StatusCode, String) {
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.extend_pairs(pairs);
-        let uri = format!("/loki/api/v1/{path}?{}", query.finish());
+        let prefix = if path.starts_with('/') { "" } else { "/loki/api/v1/" };
+        let uri = format!("{prefix}{path}?{}", query.finish());
         let request = Request::builder().method(method).uri(uri);
         let mut request = request.body(Body::empty()).expect("sound");
         request.headers_mut().extend(headers.clone());

@@ -31,7 +31,6 @@ use crate::words;
 
 mod agent_role;
 mod alerting;
-mod alerting_routes;
 #[cfg(test)]
 mod cache_tests;
 mod clustered;
@@ -230,7 +229,6 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     let (scraping, scraped) = scraping.unzip();
     let telling = Telling::new(&config, collect, &broker, scraping.as_ref(), cluster.as_ref());
     let url = format!("{}://{}", security.scheme(), words::elsewhere(address));
-    let own_url = url.clone();
     let alerting = match cluster.is_none() && config.alerting.is_on {
         false => None,
         true => {
@@ -275,9 +273,13 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
         None => peers.as_ref().map(|peers| words::elsewhere(peers.address())),
     };
     let reloading = Arc::clone(&telling.reloading);
+    let of_alerting = match &alerting {
+        Some(alerting) => alerting.routes(now_ms(), Arc::clone(&net_metrics)),
+        None => ruler::rules::rule_routes(&ruler::Seat::default()),
+    };
     let routes =
         all_routes(telling, &broker, telemetry, &security, peer_address, scraping.as_ref())
-            .merge(alerting_routes::routes(alerting.as_ref(), &own_url, Arc::clone(&net_metrics)));
+            .merge(of_alerting);
     let origins = origins.with_readers(config.cors_origins.clone(), routes.table());
     let router = origins.layer(security.guard(routes.into_router()));
     front.open(net::compress::layer(router));

@@ -73,9 +73,16 @@ pub(super) struct FieldLines {
     fields: Pairs,
     labels: Pairs,
     metadata: Pairs,
+    /// The number of the line of the request that is read, from 1; 0 where the answer tells of each anyway.
+    number: usize,
 }
 
 impl FieldLines {
+    /// Tells the number of the line that comes next, from 1.
+    pub(super) fn at_line(&mut self, number: usize) {
+        self.number = number;
+    }
+
     /// Takes the line that an object in JSON is; yields whether it was taken.
     ///
     /// # Errors
@@ -92,6 +99,10 @@ impl FieldLines {
         match read {
             Ok(()) => self.take(json, options, intake),
             Err(reason) => {
+                let reason = match self.number {
+                    0 => reason,
+                    number => format!("line {number}: {reason}"),
+                };
                 intake.refuse_malformed(reason, json.len());
                 Ok(false)
             }
@@ -111,7 +122,7 @@ impl FieldLines {
                 None => self.fields.push(name, value),
             }
         }
-        let FieldLines { fields, labels, metadata } = self;
+        let FieldLines { fields, labels, metadata, .. } = self;
         let find = |names: &[String]| {
             names.iter().find_map(|name| fields.iter().position(|(known, _)| known == name))
         };
@@ -177,7 +188,11 @@ fn flatten(json: &str, path: &mut String, depth: usize, out: &mut Pairs) -> Resu
     let read = reader.deserialize_map(members).and_then(|()| reader.end());
     match fault {
         Some(fault) => Err(fault),
-        None => read.map_err(|error| crate::json_list::reason(&error)),
+        // Within a member the place is that in the member.
+        None if depth > 0 => read.map_err(|error| crate::json_list::reason(&error)),
+        None => read.map_err(|error| {
+            format!("{} at column {}", crate::json_list::reason(&error), error.column())
+        }),
     }
 }
 

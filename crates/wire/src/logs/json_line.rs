@@ -28,7 +28,9 @@ pub fn decode(
     check_body(body, context.limits)?;
     let mut lines = FieldLines::default();
     let mut full = None;
-    for line in body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii) {
+    let split = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    for (number, line) in (1..).zip(split) {
+        lines.at_line(number);
         if !line.is_empty()
             && let Err(error) = lines.json(line, options, &mut intake)
         {

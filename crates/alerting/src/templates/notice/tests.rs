@@ -3,6 +3,7 @@
 use super::*;
 use model::go_time::GoTime;
 
+#[expect(clippy::disallowed_methods, reason = "a test reads the zones of its host")]
 fn templates() -> Templates {
     let zones = |name: &str| {
         let file = std::fs::read(format!("/usr/share/zoneinfo/{name}")).ok()?;
@@ -140,6 +141,7 @@ fn a_notification_cannot_eat_the_process() {
         "{{ $l := list 1 }}{{ range 100000 }}{{ $l = list $l }}{{ end }}",
         "{{ define \"a\" }}{{ if true }}{{ with 1 }}{{ template \"a\" }}{{ end }}{{ end }}{{ end }}{{ template \"a\" }}",
     ] {
+        #[expect(clippy::disallowed_methods, reason = "a test measures how long it takes")]
         let started = std::time::Instant::now();
         assert!(templates.text(text, &data()).is_err(), "{text}");
         assert!(started.elapsed().as_secs() < 20, "{text}");
