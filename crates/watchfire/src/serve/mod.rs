@@ -229,6 +229,7 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     let (scraping, scraped) = scraping.unzip();
     let telling = Telling::new(&config, collect, &broker, scraping.as_ref(), cluster.as_ref());
     let url = format!("{}://{}", security.scheme(), words::elsewhere(address));
+    let external_url = config.alerting.external_url(&url);
     let alerting = match cluster.is_none() && config.alerting.is_on {
         false => None,
         true => {
@@ -273,10 +274,8 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
         None => peers.as_ref().map(|peers| words::elsewhere(peers.address())),
     };
     let reloading = Arc::clone(&telling.reloading);
-    let of_alerting = match &alerting {
-        Some(alerting) => alerting.routes(now_ms(), Arc::clone(&net_metrics)),
-        None => ruler::rules::rule_routes(&ruler::Seat::default()),
-    };
+    let seat = alerting.as_ref().map(|alerting| alerting.seat().clone()).unwrap_or_default();
+    let of_alerting = alerting::routes(&seat, external_url, now_ms(), Arc::clone(&net_metrics));
     let routes =
         all_routes(telling, &broker, telemetry, &security, peer_address, scraping.as_ref())
             .merge(of_alerting);
