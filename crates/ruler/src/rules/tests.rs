@@ -126,12 +126,7 @@ impl Deliver for Told {
         })
     }
 
-    fn test<'a>(
-        &'a self,
-        _: &'a str,
-        _: Arc<[NotifiedAlert]>,
-        _: i64,
-    ) -> Boxed<'a, Vec<Tested>> {
+    fn test<'a>(&'a self, _: &'a str, _: Arc<[NotifiedAlert]>, _: i64) -> Boxed<'a, Vec<Tested>> {
         Box::pin(async { Vec::new() })
     }
 }
@@ -281,7 +276,8 @@ async fn a_rule_that_cannot_be_answered_leaves_its_alerts_as_they_are() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_forgotten_and_nothing_told_again_over_kills() {
-    let rules = CHAIN.replace("expr: c > 4\n", "expr: c > 4\n    for: 500ms\n    keep_firing_for: 1h\n");
+    let rules =
+        CHAIN.replace("expr: c > 4\n", "expr: c > 4\n    for: 500ms\n    keep_firing_for: 1h\n");
     let world = World::with(&rules);
     world.set("a", 2.0);
     let shelf = Shelf::new();
@@ -348,7 +344,9 @@ async fn a_reload_is_whole_or_nothing() {
     let ended = || {
         let memory = world.samples.memory.lock();
         let is_b = |labels: &Labels| labels.metric_name() == Some("b");
-        let Some((_, points)) = memory.iter().find(|(labels, _)| is_b(labels)) else { return false };
+        let Some((_, points)) = memory.iter().find(|(labels, _)| is_b(labels)) else {
+            return false;
+        };
         matches!(points.last(), Some((_, Point::Float(value))) if model::is_stale_nan(*value))
     };
     until("what nobody writes any more has ended", ended).await;

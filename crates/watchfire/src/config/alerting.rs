@@ -113,6 +113,11 @@ impl AlertingConfig {
         !self.files.is_empty() || !self.log_files.is_empty() || self.file.is_some()
     }
 
+    /// Where users reach this server, which reaches itself by `own_url`.
+    pub(crate) fn external_url(&self, own_url: &str) -> String {
+        self.external_url.clone().unwrap_or_else(|| own_url.to_owned())
+    }
+
     /// What groups have that say nothing else, where the configuration of Prometheus says `of_prometheus`.
     pub(crate) fn defaults(&self, of_prometheus: Option<Defaults>) -> Defaults {
         let known = of_prometheus.unwrap_or_default();

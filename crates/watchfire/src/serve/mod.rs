@@ -239,6 +239,7 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
              evaluate them"
         );
     }
+    let external_url = config.alerting.external_url(&url);
     let alerting = match cluster.is_none() && config.alerting.is_on {
         false => None,
         true => {
@@ -283,10 +284,8 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
         None => peers.as_ref().map(|peers| words::elsewhere(peers.address())),
     };
     let reloading = Arc::clone(&telling.reloading);
-    let of_alerting = match &alerting {
-        Some(alerting) => alerting.routes(now_ms(), Arc::clone(&net_metrics)),
-        None => ruler::rules::rule_routes(&ruler::Seat::default()),
-    };
+    let seat = alerting.as_ref().map(|alerting| alerting.seat().clone()).unwrap_or_default();
+    let of_alerting = alerting::routes(&seat, external_url, now_ms(), Arc::clone(&net_metrics));
     let own = config.own_metrics.map(|every| (config.agent.instance.clone(), every));
     let by = scraping.as_ref();
     let routes = all_routes(telling, &broker, telemetry, &security, peer_address, by, own)
