@@ -99,7 +99,7 @@ impl Ports {
 /// Where the kernel's own range begins.
 fn end() -> u16 {
     let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok();
-    let begin = range.and_then(|range| range.split_whitespace().next()?.parse().ok());
+    let begin: Option<u16> = range.and_then(|range| range.split_whitespace().next()?.parse().ok());
     match begin {
         Some(begin) if begin > LOWEST + 1_000 => begin.min(DEFAULT_END),
         begin => {
