@@ -64,10 +64,3 @@ pub(crate) fn push_hex(bytes: &[u8], out: &mut impl Out) {
         push_ascii(&digits[..2 * part.len()], out);
     }
 }
-
-/// Whether bytes are written so.
-pub(crate) fn is_hex(bytes: &[u8], digits: &[u8]) -> bool {
-    bytes.iter().zip(digits.chunks_exact(2)).all(|(byte, pair)| {
-        pair == [HEX_DIGITS[usize::from(byte >> 4)], HEX_DIGITS[usize::from(byte & 15)]]
-    })
-}
