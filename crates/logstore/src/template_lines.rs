@@ -31,7 +31,7 @@ pub(crate) struct Template {
     pub(crate) text: Vec<u8>,
     pub(crate) variables: Vec<Variable>,
     /// How long its lines are at least.
-    told_len: u32,
+    pub(crate) told_len: u32,
 }
 
 /// A place in a template that differs from line to line.
@@ -63,6 +63,13 @@ impl LoadedColumn {
     /// The place of the value that a row has.
     pub(crate) fn place(&self, row: usize) -> usize {
         self.places.as_ref().map_or(row, |places| places[row] as usize)
+    }
+
+    /// The row that has the value in a place.
+    pub(crate) fn row(&self, place: usize) -> usize {
+        let Some(places) = &self.places else { return place };
+        // The last row before which no more values are.
+        places.partition_point(|before| *before as usize <= place).saturating_sub(1)
     }
 
     /// The places of values that rows have.

@@ -19,12 +19,8 @@ use crate::value_text::MAX_NUMBER_LEN;
 enum Verdict {
     /// All of its lines have it.
     Always,
-    /// None has.
-    Never,
-    /// It is in a line if it is in one of these columns.
-    Within(Vec<u32>),
-    /// It is in a line if it is in what the line has for this part of the template.
-    Across(Range<usize>),
+    /// A line has it if it is in one of these columns, or in what the line has for this part of the template.
+    Where(Vec<u32>, Option<Range<usize>>),
 }
 
 /// A text that is searched, and in which values of which columns it was found.
@@ -38,8 +34,16 @@ struct Searched<'n> {
 enum Judged {
     /// No line of it has that.
     Never,
-    /// A line has it if of each of these it has one; what each line has is left out. With numbers of texts.
-    MayHave(Vec<Vec<(usize, Verdict)>>),
+    /// A line has it if of each of these it has one; what each line has is left out.
+    MayHave(Vec<Open>),
+}
+
+/// Texts of which a line has to have one, with where each may be.
+struct Open {
+    /// Which of the needles it is.
+    needle: usize,
+    /// With the number of each text.
+    alternatives: Vec<(usize, Vec<u32>, Option<Range<usize>>)>,
 }
 
 /// A search over some rows of a group.
@@ -60,56 +64,53 @@ pub(crate) fn rows_with(
     let texts = needles.iter().flat_map(AnyOf::texts);
     let texts = texts.map(|text| Searched { finder: &text.finder, found: Vec::new() }).collect();
     let mut search = Search { lines, times, rows: rows.clone(), texts };
-    let mut judged: Vec<Option<Judged>> = Vec::new();
-    judged.resize_with(lines.templates.len(), || None);
+    let mut has = vec![false; lines.templates.len()];
+    let of_rows = &lines.of_rows[rows.start as usize..rows.end as usize];
+    of_rows.iter().for_each(|number| has[usize::from(*number)] = true);
+    let mut judged = Vec::with_capacity(has.len());
+    for (template, has) in lines.templates.iter().zip(has) {
+        let of_template = if has { search.judge_all(template, needles)? } else { Judged::Never };
+        judged.push(of_template);
+    }
     let (mut found, mut part) = (Vec::new(), Vec::new());
-    for row in rows {
+    let mut look_at = |row: u32| {
         let number = usize::from(lines.of_rows[row as usize]);
-        let of_template = match &mut judged[number] {
-            Some(judged) => judged,
-            unknown => unknown.insert(search.judge_all(&lines.templates[number], needles)?),
-        };
-        let Judged::MayHave(open) = of_template else { continue };
-        let mut has_all = true;
-        for alternatives in open.iter() {
-            has_all = false;
-            for (text, verdict) in alternatives {
-                if search.is_in(row as usize, *text, verdict, &mut part)? {
-                    has_all = true;
-                    break;
-                }
-            }
-            if !has_all {
-                break;
+        let Judged::MayHave(open) = &judged[number] else { return Ok(()) };
+        for Open { alternatives, .. } in open {
+            if !search.has_one(row as usize, alternatives, &mut part)? {
+                return Ok(());
             }
         }
-        if has_all {
-            found.push(row);
-        }
+        found.push(row);
+        Ok(())
+    };
+    match (0..needles.len()).find_map(|needle| search.candidates(needle, &judged)) {
+        Some(candidates) => candidates?.into_iter().try_for_each(look_at)?,
+        None => rows.into_iter().try_for_each(&mut look_at)?,
     }
     Ok(found)
 }
 
 impl Search<'_, '_> {
     fn judge_all(&mut self, template: &Template, needles: &[AnyOf]) -> Result<Judged, CodecError> {
-        let (mut open, mut text) = (Vec::new(), 0);
-        for needle in needles {
+        let (mut open, mut first) = (Vec::new(), 0);
+        for (number, needle) in needles.iter().enumerate() {
             let (mut alternatives, mut is_always) = (Vec::new(), false);
-            for _ in needle.texts() {
+            for text in first..first + needle.texts().len() {
                 match self.judge(template, text)? {
                     Verdict::Always => is_always = true,
-                    Verdict::Never => {}
-                    verdict => alternatives.push((text, verdict)),
+                    Verdict::Where(columns, None) if columns.is_empty() => {}
+                    Verdict::Where(columns, part) => alternatives.push((text, columns, part)),
                 }
-                text += 1;
             }
+            first += needle.texts().len();
             if is_always {
                 continue;
             }
             if alternatives.is_empty() {
                 return Ok(Judged::Never);
             }
-            open.push(alternatives);
+            open.push(Open { needle: number, alternatives });
         }
         Ok(Judged::MayHave(open))
     }
@@ -121,20 +122,15 @@ impl Search<'_, '_> {
         if finder.find(&template.text).is_some() && !finder.needle().contains(&VARIABLE) {
             return Ok(Verdict::Always);
         }
-        let places = match reach(&template.text, finder.needle()) {
-            Reach::Nowhere => return Ok(Verdict::Never),
-            Reach::Across(part) => return Ok(Verdict::Across(part)),
-            Reach::Within(places) => places,
-        };
         let mut columns = Vec::new();
-        for variable in &template.variables {
-            if places.binary_search(&(variable.at as usize)).is_ok()
-                && !self.find(text, variable.column)?.is_empty()
-            {
-                columns.push(variable.column);
+        if finder.needle().iter().all(|byte| is_of_token(*byte)) {
+            for variable in &template.variables {
+                if !self.find(text, variable.column)?.is_empty() {
+                    columns.push(variable.column);
+                }
             }
         }
-        Ok(if columns.is_empty() { Verdict::Never } else { Verdict::Within(columns) })
+        Ok(Verdict::Where(columns, across(template, finder.needle())))
     }
 
     /// The values of a column that hold a text, of the rows in question.
@@ -155,34 +151,62 @@ impl Search<'_, '_> {
         Ok(found[at].as_deref().unwrap_or_default())
     }
 
-    /// Whether a text is in a line of whose template that is the verdict.
-    fn is_in(
-        &self,
-        row: usize,
-        text: usize,
-        verdict: &Verdict,
-        part: &mut Vec<u8>,
-    ) -> Result<bool, CodecError> {
-        let Searched { finder, found } = &self.texts[text];
-        match verdict {
-            Verdict::Always => Ok(true),
-            Verdict::Never => Ok(false),
-            Verdict::Within(columns) => {
-                for number in columns {
-                    let place = self.lines.column(*number, self.times)?.place(row);
-                    let places = found.get(*number as usize).and_then(Option::as_ref);
-                    if places.is_some_and(|places| places.binary_search(&place).is_ok()) {
-                        return Ok(true);
-                    }
+    /// The rows that have one of a needle's texts in a column, ascending, if no row has one elsewhere.
+    fn candidates(&self, needle: usize, judged: &[Judged]) -> Option<Result<Vec<u32>, CodecError>> {
+        let mut columns = Vec::new();
+        for of_template in judged {
+            let Judged::MayHave(open) = of_template else { continue };
+            let open = open.iter().find(|open| open.needle == needle)?;
+            for (text, of_text, part) in &open.alternatives {
+                if part.is_some() {
+                    return None;
                 }
-                Ok(false)
-            }
-            Verdict::Across(of_template) => {
-                part.clear();
-                self.lines.write_part(row, of_template.clone(), self.times, part)?;
-                Ok(finder.find(part).is_some())
+                columns.extend(of_text.iter().map(|column| (*text, *column)));
             }
         }
+        columns.sort_unstable();
+        columns.dedup();
+        Some(self.rows_of(&columns))
+    }
+
+    /// The rows that have a text in a column, of any of these.
+    fn rows_of(&self, columns: &[(usize, u32)]) -> Result<Vec<u32>, CodecError> {
+        let mut rows = Vec::new();
+        for (text, number) in columns {
+            let column = self.lines.column(*number, self.times)?;
+            let places = self.texts[*text].found.get(*number as usize).and_then(Option::as_ref);
+            rows.extend(places.into_iter().flatten().map(|place| column.row(*place) as u32));
+        }
+        rows.sort_unstable();
+        rows.dedup();
+        Ok(rows)
+    }
+
+    /// Whether a line has one of some texts.
+    fn has_one(
+        &self,
+        row: usize,
+        alternatives: &[(usize, Vec<u32>, Option<Range<usize>>)],
+        part: &mut Vec<u8>,
+    ) -> Result<bool, CodecError> {
+        for (text, columns, of_template) in alternatives {
+            let Searched { finder, found } = &self.texts[*text];
+            for number in columns {
+                let place = self.lines.column(*number, self.times)?.place(row);
+                let places = found.get(*number as usize).and_then(Option::as_ref);
+                if places.is_some_and(|places| places.binary_search(&place).is_ok()) {
+                    return Ok(true);
+                }
+            }
+            if let Some(of_template) = of_template {
+                part.clear();
+                self.lines.write_part(row, of_template.clone(), self.times, part)?;
+                if finder.find(part).is_some() {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 }
 
@@ -202,57 +226,54 @@ fn may_hold(kind: ColumnKind, text: &[u8]) -> bool {
     }
 }
 
-/// Where in lines of a template a text may lie that is in none of its fixed parts.
-#[derive(Debug, PartialEq, Eq)]
-enum Reach {
-    Nowhere,
-    /// In variables only, each time in one of these, ascending.
-    Within(Vec<usize>),
-    /// In this part, over an end of a variable, too.
-    Across(Range<usize>),
-}
-
-/// A variable stands for one byte or more that [`is_of_token`].
-fn reach(template: &[u8], needle: &[u8]) -> Reach {
-    // Where the last byte so far may have been, whether something was beside that one variable, and where the first
-    // byte was at least. Ascending; hardly a place is left after a few bytes.
-    let mut at: Vec<(usize, bool, usize)> = Vec::new();
-    let mut next = Vec::new();
-    let takes = |place: usize, byte: u8| match template.get(place) {
+/// The part of a template over which a text may lie in its lines, if it is in no fixed part and not within one
+/// variable: a variable stands for one byte or more that [`is_of_token`].
+fn across(template: &Template, needle: &[u8]) -> Option<Range<usize>> {
+    let (text, (first, rest)) = (&template.text, needle.split_first()?);
+    let takes = |place: usize, byte: u8| match text.get(place) {
         Some(&VARIABLE) => is_of_token(byte),
         Some(fixed) => *fixed == byte,
         None => false,
     };
-    let Some((first, rest)) = needle.split_first() else { return Reach::Across(0..template.len()) };
-    let starts = match is_of_token(*first) {
-        true => memchr::memchr2_iter(*first, VARIABLE, template).collect::<Vec<usize>>(),
-        false => memchr::memchr_iter(*first, template).collect(),
+    // Variables that the text may begin in and leave.
+    let leaves = |at: usize| match text.get(at + 1) {
+        Some(&VARIABLE) => true,
+        Some(byte) => rest.contains(byte),
+        None => false,
     };
-    at.extend(starts.into_iter().map(|place| (place, template[place] != VARIABLE, place)));
+    let places = template.variables.iter().map(|variable| variable.at as usize);
+    let left: Vec<usize> = places.filter(|at| leaves(*at)).collect();
+    // Where the last byte so far may have been, and where the first one was at least. Ascending; hardly a place is
+    // left after a few bytes.
+    let mut at: Vec<(usize, usize)> = memchr::memchr_iter(*first, text)
+        .filter(|at| text[*at] != VARIABLE)
+        .map(|at| (at, at))
+        .collect();
+    let (mut next, mut is_within) = (Vec::new(), is_of_token(*first));
     for byte in rest {
         next.clear();
-        for &(place, is_beyond, start) in &at {
-            if template[place] == VARIABLE && is_of_token(*byte) {
-                next.push((place, is_beyond, start));
+        for &(place, start) in &at {
+            if text[place] == VARIABLE && is_of_token(*byte) {
+                next.push((place, start));
             }
             if takes(place + 1, *byte) {
-                next.push((place + 1, true, start));
+                next.push((place + 1, start));
             }
         }
+        if is_within {
+            next.extend(left.iter().filter(|at| takes(*at + 1, *byte)).map(|at| (at + 1, *at)));
+            is_within = is_of_token(*byte);
+        }
         next.sort_unstable();
-        next.dedup_by_key(|(place, is_beyond, _)| (*place, *is_beyond));
+        next.dedup_by_key(|(place, _)| *place);
         std::mem::swap(&mut at, &mut next);
-        if at.is_empty() {
-            return Reach::Nowhere;
+        if at.is_empty() && !is_within {
+            return None;
         }
     }
-    if at.iter().all(|(_, is_beyond, _)| !is_beyond) {
-        let places: Vec<usize> = at.iter().map(|(place, ..)| *place).collect();
-        return if places.is_empty() { Reach::Nowhere } else { Reach::Within(places) };
-    }
-    let start = at.iter().map(|(.., start)| *start).min().unwrap_or(0);
-    let end = at.last().map_or(template.len(), |(place, ..)| place + 1);
-    Reach::Across(start..end)
+    let start = at.iter().map(|(_, start)| *start).min()?;
+    let end = at.last().map(|(place, _)| place + 1)?;
+    Some(start..end)
 }
 
 #[cfg(test)]
@@ -261,22 +282,22 @@ mod tests {
 
     use super::*;
     use crate::page::Packer;
+    use crate::template_lines::Variable;
     use crate::templates;
 
     #[test]
     fn a_template_tells_where_a_text_may_be() {
-        let template = b"took=\0ms user_\0 id \0!";
-        assert_eq!(reach(template, b"tooked"), Reach::Within(vec![5, 14, 19]));
-        assert_eq!(reach(template, b"took:"), Reach::Nowhere);
-        assert_eq!(reach(template, b"a b"), Reach::Nowhere);
-        assert_eq!(reach(template, b"4bf92f"), Reach::Within(vec![5, 14, 19]));
-        assert_eq!(reach(template, b"took=1"), Reach::Across(0..6));
-        assert_eq!(reach(template, b"7ms user_12 id x"), Reach::Across(5..20));
-        assert_eq!(reach(template, b"7mx"), Reach::Within(vec![5, 14, 19]));
-        assert_eq!(reach(template, b"7 ms"), Reach::Nowhere);
-        assert_eq!(reach(template, b"! "), Reach::Nowhere);
-        // A fixed part may be what a variable has, too.
-        assert_eq!(reach(template, b"ms"), Reach::Across(5..20));
+        let text = b"took=\0ms user_\0 id \0!";
+        let places = memchr::memchr_iter(VARIABLE, text);
+        let variables = places.map(|at| Variable { at: at as u32, column: 0 }).collect();
+        let template = Template { text: text.to_vec(), variables, told_len: 0 };
+        let of = |needle: &str| across(&template, needle.as_bytes());
+        for nowhere in ["tooked", "took:", "a b", "4bf92f", "7mx", "7 ms", "! "] {
+            assert_eq!(of(nowhere), None, "{nowhere}");
+        }
+        assert_eq!(of("took=1"), Some(0..6));
+        assert_eq!(of("7ms user_12 id x"), Some(5..20));
+        assert_eq!(of("1!"), Some(19..21));
     }
 
     fn line() -> impl Strategy<Value = String> {
