@@ -9,7 +9,7 @@
 //! | `walk`, `stream_merge`, `cursor`, `twins` | streams of several sources, in one order, no line twice |
 //! | `block`, `footer`, `page`, `open_group`, `group_cache` | a block, read: [`LogBlock`] |
 //! | `block_writer`, `new_group`, `merge` | a block, written: [`BlockWriter`], [`LogFormat`] |
-//! | `group_table`, `column`, `planes`, `counters`, `metadata` | parts of its format, `docs/formats/logs.md` |
+//! | `group_table`, `column`, `new_column`, `planes`, `counters`, `metadata` | parts of its format, `docs/formats/logs.md` |
 //! | `templates`, `variables`, `template_lines`, `template_search` | lines of which what they have in common is written once |
 //! | `skip`, `words`, `filter`, `grams`, `tokens`, `needle` | which groups cannot hold a text: [`SkipIndex`] |
 //!
@@ -35,6 +35,7 @@ mod index_cache;
 mod merge;
 mod metadata;
 mod needle;
+mod new_column;
 mod new_group;
 mod open_group;
 mod page;

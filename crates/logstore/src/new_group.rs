@@ -4,12 +4,12 @@ use codec::varint::put_bytes;
 use hashbrown::HashMap;
 use rapidhash::fast::RandomState;
 
-use crate::column::NewColumn;
 use crate::counters::{LEVEL, NewCells, NewLevels};
 use crate::group_table::{
     ColumnPage, FIRST_NAME, Group, LENGTHS, LINES, MAX_COLUMNS, MAX_NAMES, PageKind, REST, Run,
     TIMESTAMPS,
 };
+use crate::new_column::NewColumn;
 use crate::page::{Packer, Page};
 use crate::planes::put_planes;
 use crate::templates::{self, Encoded, Lines};

@@ -42,8 +42,15 @@ enum Judged {
 struct Open {
     /// Which of the needles it is.
     needle: usize,
-    /// With the number of each text.
-    alternatives: Vec<(usize, Vec<u32>, Option<Range<usize>>)>,
+    alternatives: Vec<Alternative>,
+}
+
+/// A text, and where in lines of one template it may be.
+struct Alternative {
+    /// Its number.
+    text: usize,
+    columns: Vec<u32>,
+    part: Option<Range<usize>>,
 }
 
 /// A search over some rows of a group.
@@ -100,7 +107,9 @@ impl Search<'_, '_> {
                 match self.judge(template, text)? {
                     Verdict::Always => is_always = true,
                     Verdict::Where(columns, None) if columns.is_empty() => {}
-                    Verdict::Where(columns, part) => alternatives.push((text, columns, part)),
+                    Verdict::Where(columns, part) => {
+                        alternatives.push(Alternative { text, columns, part });
+                    }
                 }
             }
             first += needle.texts().len();
@@ -157,7 +166,7 @@ impl Search<'_, '_> {
         for of_template in judged {
             let Judged::MayHave(open) = of_template else { continue };
             let open = open.iter().find(|open| open.needle == needle)?;
-            for (text, of_text, part) in &open.alternatives {
+            for Alternative { text, columns: of_text, part } in &open.alternatives {
                 if part.is_some() {
                     return None;
                 }
@@ -186,10 +195,10 @@ impl Search<'_, '_> {
     fn has_one(
         &self,
         row: usize,
-        alternatives: &[(usize, Vec<u32>, Option<Range<usize>>)],
+        alternatives: &[Alternative],
         part: &mut Vec<u8>,
     ) -> Result<bool, CodecError> {
-        for (text, columns, of_template) in alternatives {
+        for Alternative { text, columns, part: of_template } in alternatives {
             let Searched { finder, found } = &self.texts[*text];
             for number in columns {
                 let place = self.lines.column(*number, self.times)?.place(row);

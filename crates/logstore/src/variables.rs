@@ -1,7 +1,8 @@
 //! Columns of what differs from line to line: what the values are like decides how they are written. All of them are
 //! ASCII, none is empty, and every line that the column is of has one.
 
-use crate::column::{ColumnKind, MAX_DIGITS, integer, numbered, put_dictionary, put_hex};
+use crate::column::{ColumnKind, MAX_DIGITS};
+use crate::new_column::{integer, numbered, put_dictionary, put_hex};
 use crate::planes::{bytes_bits, put_planes};
 
 /// Digits of nanoseconds in a second.
