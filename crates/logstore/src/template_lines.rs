@@ -22,6 +22,7 @@ pub(crate) struct TemplateLines {
     /// By row, the number of its template.
     pub(crate) of_rows: Vec<u16>,
     columns: Vec<SharedColumn>,
+    sorted: OnceLock<Sorted>,
     /// What all that takes, about.
     bytes: AtomicUsize,
 }
@@ -43,6 +44,35 @@ pub(crate) struct Variable {
     pub(crate) column: u32,
 }
 
+/// Rows by template.
+struct Sorted {
+    rows: Vec<u32>,
+    /// Where those of each template begin, and where the last ones end.
+    starts: Vec<u32>,
+}
+
+impl Sorted {
+    fn of(lines: &TemplateLines) -> Self {
+        let mut starts = vec![0; lines.templates.len() + 1];
+        lines.of_rows.iter().for_each(|number| starts[usize::from(*number) + 1] += 1);
+        for at in 1..starts.len() {
+            starts[at] += starts[at - 1];
+        }
+        let (mut next, mut rows) = (starts.clone(), vec![0; lines.of_rows.len()]);
+        for (row, number) in (0..).zip(&lines.of_rows) {
+            let at = &mut next[usize::from(*number)];
+            rows[*at as usize] = row;
+            *at += 1;
+        }
+        Sorted { rows, starts }
+    }
+
+    /// Those of a template, ascending.
+    fn rows_of(&self, template: usize) -> &[u32] {
+        &self.rows[self.starts[template] as usize..self.starts[template + 1] as usize]
+    }
+}
+
 /// Values that lines of one or more templates have.
 struct SharedColumn {
     kind: ColumnKind,
@@ -55,26 +85,40 @@ struct SharedColumn {
 /// The values of a column, by place.
 pub(crate) struct LoadedColumn {
     pub(crate) values: Column,
-    /// By row, how many values are of rows before it; `None` if each row has one. One more than there are rows.
-    places: Option<Vec<u32>>,
+    /// `None` if each row has one, in the place of its number.
+    rows: Option<RowsWithValues>,
+}
+
+/// Which rows have a value.
+struct RowsWithValues {
+    /// By place, ascending.
+    rows: Vec<u32>,
+    /// By row; of those without a value nothing that counts.
+    places: Vec<u32>,
 }
 
 impl LoadedColumn {
     /// The place of the value that a row has.
     pub(crate) fn place(&self, row: usize) -> usize {
-        self.places.as_ref().map_or(row, |places| places[row] as usize)
+        self.rows.as_ref().map_or(row, |rows| rows.places[row] as usize)
     }
 
     /// The row that has the value in a place.
     pub(crate) fn row(&self, place: usize) -> usize {
-        let Some(places) = &self.places else { return place };
-        // The last row before which no more values are.
-        places.partition_point(|before| *before as usize <= place).saturating_sub(1)
+        self.rows.as_ref().map_or(place, |rows| rows.rows[place] as usize)
     }
 
     /// The places of values that rows have.
-    pub(crate) fn places(&self, rows: &Range<u32>) -> Range<usize> {
-        self.place(rows.start as usize)..self.place(rows.end as usize)
+    pub(crate) fn places(&self, of: &Range<u32>) -> Range<usize> {
+        let Some(RowsWithValues { rows, .. }) = &self.rows else {
+            return of.start as usize..of.end as usize;
+        };
+        rows.partition_point(|row| *row < of.start)..rows.partition_point(|row| *row < of.end)
+    }
+
+    fn bytes(&self) -> usize {
+        let of_rows = |rows: &RowsWithValues| 4 * (rows.rows.len() + rows.places.len());
+        self.values.bytes() + self.rows.as_ref().map_or(0, of_rows)
     }
 }
 
@@ -134,8 +178,9 @@ impl TemplateLines {
         };
         let of_templates: usize = templates.iter().map(of_template).sum();
         let of_columns = columns.len() * size_of::<SharedColumn>();
-        let bytes = AtomicUsize::new(raw.len() + 2 * of_rows.len() + of_templates + of_columns);
-        Ok(TemplateLines { raw, templates, of_rows, columns, bytes })
+        let bytes = AtomicUsize::new(raw.len() + 6 * of_rows.len() + of_templates + of_columns);
+        let sorted = OnceLock::new();
+        Ok(TemplateLines { raw, templates, of_rows, columns, sorted, bytes })
     }
 
     /// How its values are written.
@@ -151,33 +196,50 @@ impl TemplateLines {
         }
         let raw = shared.frame.read(&self.raw)?;
         let mut values = Column::decode(shared.kind, shared.values as usize, &raw)?;
-        let has: Vec<bool> = self
-            .templates
-            .iter()
-            .map(|template| template.variables.iter().any(|one| one.column == number))
-            .collect();
-        let has_row = |row: &u16| has[usize::from(*row)];
-        let places = if shared.values as usize == self.of_rows.len() {
-            None
-        } else {
-            let mut place = 0;
-            let mut places = Vec::with_capacity(self.of_rows.len() + 1);
-            for row in &self.of_rows {
-                places.push(place);
-                place += u32::from(has_row(row));
-            }
-            places.push(place);
-            Some(places)
-        };
+        let rows = self.rows_with_values(number, shared.values as usize);
         if shared.kind == ColumnKind::Fractions {
-            let rows = self.of_rows.iter().zip(times).filter(|(row, _)| has_row(row));
-            from_fractions(&mut values, rows.map(|(_, t_ns)| *t_ns));
+            match &rows {
+                None => from_fractions(&mut values, times.iter().copied()),
+                Some(RowsWithValues { rows, .. }) => {
+                    from_fractions(&mut values, rows.iter().map(|row| times[*row as usize]));
+                }
+            }
         }
-        let bytes = values.bytes() + places.as_ref().map_or(0, |places| 4 * places.len());
+        let column = LoadedColumn { values, rows };
+        let bytes = column.bytes();
         Ok(shared.loaded.get_or_init(|| {
             self.bytes.fetch_add(bytes, Ordering::Relaxed);
-            LoadedColumn { values, places }
+            column
         }))
+    }
+
+    /// Which rows have a value in a column, of which there are so many; `None` for all.
+    fn rows_with_values(&self, column: u32, count: usize) -> Option<RowsWithValues> {
+        if count == self.of_rows.len() {
+            return None;
+        }
+        let mut has = vec![false; self.templates.len()];
+        for (has, template) in has.iter_mut().zip(&self.templates) {
+            *has = template.variables.iter().any(|one| one.column == column);
+        }
+        let mut rows: Vec<u32> = Vec::with_capacity(count);
+        if count < self.of_rows.len() / 8 {
+            // Fast path: most columns are of a few templates.
+            let sorted = self.sorted.get_or_init(|| Sorted::of(self));
+            for number in (0..has.len()).filter(|number| has[*number]) {
+                rows.extend_from_slice(sorted.rows_of(number));
+            }
+            rows.sort_unstable();
+        } else {
+            let numbered = (0..).zip(&self.of_rows);
+            let with = numbered.filter(|(_, number)| has[usize::from(**number)]);
+            rows.extend(with.map(|(row, _)| row));
+        }
+        let mut places = vec![0; self.of_rows.len()];
+        for (place, row) in (0..).zip(&rows) {
+            places[*row as usize] = place;
+        }
+        Some(RowsWithValues { rows, places })
     }
 
     /// Bytes of memory held, about.
