@@ -301,6 +301,8 @@ mod tests {
 
     use super::*;
     use crate::template_lines::TemplateLines;
+    use crate::template_search;
+    use crate::texts::AnyOf;
 
     /// Some times, by no rule.
     pub(crate) fn times(count: usize) -> Vec<i64> {
@@ -407,10 +409,24 @@ mod tests {
             starts.extend(ends);
             starts.sort_unstable();
             let _ = decode(&noise, &starts);
+            let search = |input: &[u8], count: usize| {
+                if let Ok(lines) = TemplateLines::decode(input.to_vec(), count) {
+                    for needle in ["1", "a1", "took=1", "0a0a0a0a0a0a0a0a"] {
+                        let needles = [AnyOf::one(needle.as_bytes())];
+                        let rows = 0..count as u32;
+                        let _ = template_search::rows_with(&lines, &needles, rows, &times(count));
+                    }
+                }
+            };
+            search(&noise, starts.len() - 1);
             let lines: Vec<&[u8]> = lines.iter().map(Vec::as_slice).collect();
             if let Some(Encoded { page: mut out, .. }) = encode(&lines) {
                 let at = at.index(out.len());
                 out[at] = byte;
+                let _ = decode(&out, &starts);
+                search(&out, lines.len());
+                let mut starts = vec![0];
+                lines.iter().for_each(|line| starts.push(starts[starts.len() - 1] + line.len() as u32));
                 let _ = decode(&out, &starts);
             }
         }
