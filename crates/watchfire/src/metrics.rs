@@ -412,7 +412,7 @@ mod tests {
             .with_queries(executor)
             .with_rows(Box::new(move || pushes.rows()))
             .with_rows(Box::new(|| reload_rows(Reloaded { is_ok: true, in_effect_ms: 0 })))
-            .with_page(Box::new(|out| {
+            .with_page(Box::new(move |out| {
                 let status = agent::logs::CollectionStatus::default();
                 render_counters(status.rows().into_iter(), out);
                 status.render_files(out);

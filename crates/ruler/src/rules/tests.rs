@@ -206,7 +206,9 @@ impl World {
             notifications: notifications.clone(),
             clock,
         })?;
-        let driving = tokio::spawn(async move { drop(driver.run().await) });
+        let driving = tokio::spawn(async move {
+            let _ = driver.run().await;
+        });
         let evaluating = tokio::spawn(rules.clone().run());
         Ok(Bench { rules, notifications, tasks: vec![evaluating, driving] })
     }

@@ -23,10 +23,8 @@ pub(super) async fn store(
 ) {
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    let extra = BTreeMap::from([
-        ("job".to_owned(), JOB.to_owned()),
-        ("instance".to_owned(), instance),
-    ]);
+    let extra =
+        BTreeMap::from([("job".to_owned(), JOB.to_owned()), ("instance".to_owned(), instance)]);
     let complaints = Arc::new(Complaints::default());
     loop {
         ticks.tick().await;

@@ -81,7 +81,7 @@ impl Stored {
         let addresses: Vec<_> = open.iter().map(|port| words::elsewhere(port.address())).collect();
         let telemetry = Telemetry::new(broker.clone(), Arc::clone(&metrics), None);
         let joins = Some(addresses[0].clone());
-        let routes = all_routes(telling, &broker, telemetry, &security, joins, None);
+        let routes = all_routes(telling, &broker, telemetry, &security, joins, None, None);
         let direct = net::auth::without_login(routes.into_router());
         let ports = open.into_iter().map(Some).collect();
         Stored { broker, ports, addresses, direct, _directory: directory }
