@@ -253,6 +253,10 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "BOOL", env = "WATCHFIRE_OWN_METRICS")]
     pub(crate) own_metrics: Option<bool>,
 
+    /// Whether the rules that Watchfire brings along are evaluated [default: true]
+    #[arg(long, value_name = "BOOL", env = "WATCHFIRE_BUILTIN_RULES")]
+    pub(crate) builtin_rules: Option<bool>,
+
     /// What is collected by files of other collectors of logs.
     #[command(flatten)]
     pub(crate) collectors: CollectorFiles,

@@ -77,7 +77,7 @@ pub(super) fn settings(
             rules.evaluation_interval.as_deref(),
         )?,
         query_offset_ms: duration_ms("rules.query_offset", rules.query_offset.as_deref())?,
-        builtin_off: rules.builtin.unwrap_or(true).then_some(off),
+        builtin_off: arguments.builtin_rules.or(rules.builtin).unwrap_or(true).then_some(off),
         limits: RuleLimits {
             max_alerts: rules.max_alerts.unwrap_or(default.max_alerts),
             max_alerts_per_rule: rules.max_alerts_per_rule.unwrap_or(default.max_alerts_per_rule),

@@ -86,6 +86,7 @@ impl ConsoleRole {
             prometheus_config: None,
             alertmanager_config: None,
             own_metrics: None,
+            builtin_rules: None,
             collectors: crate::cli::CollectorFiles::default(),
             cluster: crate::cli::ClusterArguments::default(),
             insecure_no_auth: arguments.insecure_no_auth,

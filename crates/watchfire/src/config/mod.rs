@@ -522,6 +522,7 @@ mod tests {
             prometheus_config: None,
             alertmanager_config: None,
             own_metrics: None,
+            builtin_rules: None,
             config: None,
             collectors: crate::cli::CollectorFiles::default(),
             insecure_no_auth: false,

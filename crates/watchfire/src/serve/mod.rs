@@ -261,7 +261,12 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
             }
         }));
     }
-    let reads = telling.to_consoles(&broker, &config, url, scraping.clone());
+    let seat = alerting.as_ref().map(|alerting| alerting.seat().clone()).unwrap_or_default();
+    let of_alerting = || {
+        let (url, started_ms) = (external_url.clone(), now_ms());
+        alerting::routes(&seat, url, started_ms, Arc::clone(&net_metrics))
+    };
+    let reads = telling.to_consoles(&broker, &config, url, scraping.clone(), of_alerting());
     let calls = peer_port::calls(&config, &security, &broker, reads);
     let peers = match (&cluster, peers) {
         (Some(cluster), peers) => {
@@ -284,12 +289,10 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
         None => peers.as_ref().map(|peers| words::elsewhere(peers.address())),
     };
     let reloading = Arc::clone(&telling.reloading);
-    let seat = alerting.as_ref().map(|alerting| alerting.seat().clone()).unwrap_or_default();
-    let of_alerting = alerting::routes(&seat, external_url, now_ms(), Arc::clone(&net_metrics));
     let own = config.own_metrics.map(|every| (config.agent.instance.clone(), every));
     let by = scraping.as_ref();
     let routes = all_routes(telling, &broker, telemetry, &security, peer_address, by, own)
-        .merge(of_alerting);
+        .merge(of_alerting());
     let origins = origins.with_readers(config.cors_origins.clone(), routes.table());
     let router = origins.layer(security.guard(routes.into_router()));
     front.open(net::compress::layer(router));

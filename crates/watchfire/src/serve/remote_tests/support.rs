@@ -72,7 +72,9 @@ impl Stored {
         let telling = Telling::new(&config, false, &broker, None, None);
         let mut open = Vec::new();
         for _ in 0..ports {
-            let reads = telling.to_consoles(&broker, &config, "http://b:9595".to_owned(), None);
+            let url = "http://b:9595".to_owned();
+            let alerting = ruler::rules::rule_routes(&ruler::Seat::default());
+            let reads = telling.to_consoles(&broker, &config, url, None, alerting);
             let bound = PeerPort::bind(&config, Arc::clone(&metrics)).await;
             let bound = bound.expect("listens").expect("a free port");
             let calls = peer_port::calls(&config, &security, &broker, reads);
