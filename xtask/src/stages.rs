@@ -160,7 +160,7 @@ fn system_tests(groups: &[&str]) -> Result<Counts> {
 }
 
 pub(crate) fn system() -> Result<Counts> {
-    system_tests(&["api", "faults", "interop", "docs", "security", "tenants", "tier"])
+    system_tests(&["alerting", "api", "faults", "interop", "docs", "security", "tenants", "tier"])
 }
 
 /// The crate of shared stores against real ones.

@@ -12,6 +12,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("/usr/bin/promtool", "prometheus"),
     ("/usr/bin/prometheus-node-exporter", "prometheus-node-exporter"),
     ("/usr/bin/prometheus-pushgateway", "prometheus-pushgateway"),
+    ("/usr/bin/amtool", "prometheus-alertmanager"),
     ("/usr/bin/vmagent", "victoria-metrics"),
     ("/usr/bin/victoria-metrics", "victoria-metrics"),
     ("/usr/bin/chromium", "chromium"),

@@ -7,6 +7,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test runner speaks to its user")]
 
+mod alerting;
 mod api;
 mod browser;
 mod cluster;
@@ -32,6 +33,7 @@ use harness::{Group, runner};
 
 /// Every group of tests; the groups of one area lie in the module of that name.
 const GROUPS: &[Group] = &[
+    alerting::GROUP,
     api::GROUP,
     browser::GROUP,
     cluster::GROUP,

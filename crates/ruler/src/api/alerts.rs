@@ -32,7 +32,7 @@ pub(super) async fn list(
         return Ok(answer::ok(&[(); 0]));
     }
     let work = move || answer::ok(&firing(&notifications, &wanted, &configuration.config));
-    Ok(answer::off_thread(work).await)
+    Ok(api.off_thread(work).await)
 }
 
 /// The alerts that are asked for, by ascending fingerprint.
@@ -45,9 +45,11 @@ fn firing(notifications: &Notifications, wanted: &Wanted, config: &Config) -> Ve
     for some in firing.chunks(AT_ONCE) {
         let views = notifications.look(|notifier, now_ns| looked_at(notifier, some, now_ns));
         for (view, receivers) in views {
-            let fits =
-                |named: &Named| wanted.fits(&named.name, || labels.get(&*named.name).copied());
-            if wants(wanted, &view) && (wanted.fits_all() || receivers.iter().any(fits)) {
+            // Alertmanager asks for a name and for labels apart: two receivers may have one each.
+            let fits_name = receivers.iter().any(|one: &Named| wanted.fits_name(&one.name));
+            let of = |one: &Named| labels.get(&*one.name).copied();
+            let fits_labels = receivers.iter().any(|one| wanted.fits_labels(of(one)));
+            if fits_name && fits_labels && wants(wanted, &view) {
                 shown.push(ShownAlert::of(view, receivers, Vec::new()));
             }
         }

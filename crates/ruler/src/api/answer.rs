@@ -134,17 +134,6 @@ pub(super) fn check_tenant_of_v2(principal: &Principal) -> Result<(), Refusal> {
     check_tenant(principal).map_err(|error| Refusal::Unwanted(error.status, error.message))
 }
 
-/// Does what takes a while off the threads that serve sockets.
-pub(super) async fn off_thread(work: impl FnOnce() -> Response + Send + 'static) -> Response {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(response) => response,
-        Err(_) => {
-            ApiError::new(ErrorType::Internal, "the answer could not be made; the log says why")
-                .into_response()
-        }
-    }
-}
-
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> ApiError {
         let (status, message) = match refusal {

@@ -102,21 +102,15 @@ impl Wanted {
         })
     }
 
-    /// Whether a receiver is one that is asked for; `labels` are those of the receiver of a name.
-    pub(super) fn fits<'l>(
-        &self,
-        receiver: &str,
-        labels: impl FnOnce() -> Option<&'l Labels>,
-    ) -> bool {
-        let by_name = self.receiver.as_ref().is_none_or(|matcher| matcher.matches(receiver));
-        by_name
-            && (self.receiver_matchers.is_empty()
-                || labels().is_some_and(|l| LabelMatcher::all_match(&self.receiver_matchers, l)))
+    /// Whether a receiver of that name is asked for.
+    pub(super) fn fits_name(&self, receiver: &str) -> bool {
+        self.receiver.as_ref().is_none_or(|matcher| matcher.matches(receiver))
     }
 
-    /// Whether every receiver fits.
-    pub(super) fn fits_all(&self) -> bool {
-        self.receiver.is_none() && self.receiver_matchers.is_empty()
+    /// Whether a receiver with these labels is asked for; one the configuration does not have is not.
+    pub(super) fn fits_labels(&self, labels: Option<&Labels>) -> bool {
+        self.receiver_matchers.is_empty()
+            || labels.is_some_and(|l| LabelMatcher::all_match(&self.receiver_matchers, l))
     }
 }
 
@@ -160,11 +154,11 @@ mod tests {
         };
         let wanted = read("filter=a%3Db&filter=c!%3D%22d%22&receiver=x|y").expect("read");
         assert_eq!(format!("{:?}", wanted.matchers), r#"[a="b", c!="d"]"#);
-        let never = || -> Option<&Labels> { panic!("the name does not fit") };
-        assert!(wanted.fits("y", || None) && !wanted.fits("xy", never));
+        assert!(wanted.fits_name("y") && !wanted.fits_name("xy"));
         let labels = Labels::from_pairs([("team", "a")]).expect("labels");
+        assert!(wanted.fits_labels(Some(&labels)) && wanted.fits_labels(None));
         let wanted = read("receiver_matchers=team%3Da").expect("read");
-        assert!(wanted.fits("r", || Some(&labels)) && !wanted.fits("r", || None));
+        assert!(wanted.fits_labels(Some(&labels)) && !wanted.fits_labels(None));
         let refused = |query: &str| match read(query).expect_err(query) {
             Refusal::Unwanted(_, why) => why,
             other => panic!("{other:?}"),

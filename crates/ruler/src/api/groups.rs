@@ -53,10 +53,9 @@ pub(super) async fn list(
     if !answer::sees_alerts(&principal) {
         return Ok(answer::ok(&[(); 0]));
     }
-    Ok(answer::off_thread(move || {
-        answer::ok(&groups(&api.about, &notifications, &wanted, &configuration))
-    })
-    .await)
+    let about = Arc::clone(&api.about);
+    let work = move || answer::ok(&groups(&about, &notifications, &wanted, &configuration));
+    Ok(api.off_thread(work).await)
 }
 
 /// The groups that are asked for, by their labels, then by receiver.
@@ -76,7 +75,10 @@ fn groups(
         let routes: HashMap<Arc<str>, OfRoute> = of.collect();
         (notifier.groups(), routes)
     });
-    groups.retain(|group| wanted.fits(&group.receiver, || labels.get(&*group.receiver).copied()));
+    groups.retain(|group| {
+        let labels = labels.get(&*group.receiver).copied();
+        wanted.fits_name(&group.receiver) && wanted.fits_labels(labels)
+    });
     let mut found: Vec<(GroupView, Vec<AlertView>)> = Vec::new();
     for some in groups.chunks(AT_ONCE) {
         let views: Vec<Vec<AlertView>> = notifications.look(|notifier, now_ns| {

@@ -30,8 +30,9 @@ mod trial;
 
 use std::sync::Arc;
 
+use axum::response::{IntoResponse, Response};
 use http::Method;
-use net::{Access, Routes};
+use net::{Access, ApiError, ErrorType, Routes};
 use tokio::sync::Semaphore;
 
 use answer::Refusal;
@@ -40,6 +41,8 @@ use crate::notify::Notifications;
 
 pub use about::{About, ClusterAbout, ClusterStatus, PeerAbout};
 
+/// Lists that are made at the same time; others wait.
+const LISTED_AT_ONCE: usize = 4;
 /// Texts that are made at the same time for who tries out templates; others wait.
 const RENDERED_AT_ONCE: usize = 1;
 /// Tests of receivers at the same time; others wait.
@@ -52,6 +55,7 @@ pub type Finder = Arc<dyn Fn() -> Option<Notifications> + Send + Sync>;
 struct Api {
     finder: Finder,
     about: Arc<About>,
+    listing: Semaphore,
     rendering: Semaphore,
     testing: Semaphore,
 }
@@ -61,9 +65,23 @@ impl Api {
         Arc::new(Api {
             finder,
             about,
+            listing: Semaphore::new(LISTED_AT_ONCE),
             rendering: Semaphore::new(RENDERED_AT_ONCE),
             testing: Semaphore::new(TESTED_AT_ONCE),
         })
+    }
+
+    /// Does what takes a while off the threads that serve sockets, a few at a time: each may hold all
+    /// alerts once more.
+    async fn off_thread(&self, work: impl FnOnce() -> Response + Send + 'static) -> Response {
+        let _turn = self.listing.acquire().await;
+        match tokio::task::spawn_blocking(work).await {
+            Ok(response) => response,
+            Err(_) => {
+                let message = "the answer could not be made; the log says why";
+                ApiError::new(ErrorType::Internal, message).into_response()
+            }
+        }
     }
 
     /// What notifies here.

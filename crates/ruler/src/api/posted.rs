@@ -196,7 +196,25 @@ fn required(place: &str) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn nothing_that_is_posted_panics(text in "[^\\x00]{0,60}", at in 0..7_usize) {
+            let _ = is_request_uri(&text);
+            let _ = is_request_uri(&format!("http://{text}"));
+            let _ = Moment::parse(&text);
+            let value = serde_json::Value::from(text.as_str());
+            let keys = ["labels", "annotations", "startsAt", "endsAt", "generatorURL", "id", "matchers"];
+            let body = serde_json::json!([{ "labels": { "a": "b" }, keys[at]: value }]).to_string();
+            let alerts = serde_json::from_str(&body).map(alerts);
+            prop_assert!(alerts.is_err() || at > 1);
+            let body = serde_json::json!({ "comment": "", "createdBy": "", keys[at]: value });
+            let _ = serde_json::from_value(body).map(silence);
+        }
+    }
 
     #[test]
     fn urls_are_those_go_takes() {

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::Api;
 use super::about::About;
-use super::answer::{bad_data, check_tenant, off_thread, success};
+use super::answer::{bad_data, check_tenant, success};
 use super::body;
 use super::posted::{self, AlertBodies};
 use crate::notify::Notifications;
@@ -71,7 +71,7 @@ pub(super) async fn render(
             Err(error) => json!({ "error": fault(&error) }),
         })
     };
-    let response = off_thread(work).await;
+    let response = api.off_thread(work).await;
     drop(turn);
     Ok(response)
 }

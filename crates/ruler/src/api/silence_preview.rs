@@ -13,7 +13,7 @@ use serde_json::json;
 use settings::alertmanager::LabelMatcher;
 
 use super::Api;
-use super::answer::{bad_data, check_tenant, off_thread, success};
+use super::answer::{bad_data, check_tenant, success};
 use super::body::{self, AtMost};
 use super::posted::{self, MatcherBody};
 use super::shown::ShownAlert;
@@ -56,7 +56,7 @@ pub(super) async fn preview(
         let alerts: Vec<ShownAlert> = views.into_iter().map(ShownAlert::whole).collect();
         success(json!({ "count": count, "alerts": alerts }))
     };
-    Ok(off_thread(work).await)
+    Ok(api.off_thread(work).await)
 }
 
 fn compiled(at: usize, matcher: SilenceMatcher) -> Result<LabelMatcher, ApiError> {

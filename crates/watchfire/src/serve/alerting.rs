@@ -104,8 +104,7 @@ impl Alerting {
         keep: Arc<dyn Keep>,
         own_url: &str,
     ) -> Result<Arc<Alerting>> {
-        let external_url =
-            config.alerting.external_url.clone().unwrap_or_else(|| own_url.to_owned());
+        let external_url = config.alerting.external_url(own_url);
         let options = DeliveryOptions::operator(&external_url);
         let configuration = configuration(&config.alerting)?;
         let deliver = deliver(&configuration, &options)?;
@@ -163,24 +162,6 @@ impl Alerting {
         &self.seat
     }
 
-    /// What is told of rules, alerts and notifications, and how they are changed.
-    pub(super) fn routes(&self, started_ms: i64, net_metrics: Arc<NetMetrics>) -> Routes {
-        let about = Arc::new(About {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            revision: option_env!("WATCHFIRE_REVISION").unwrap_or_default().to_owned(),
-            started_ms,
-            external_url: self.external_url.clone(),
-            cluster: Box::new(ClusterAbout::default),
-            net_metrics,
-        });
-        let seat = self.seat.clone();
-        let finder: ruler::api::Finder =
-            Arc::new(move || seat.running().map(|running| running.notifications));
-        ruler::rules::rule_routes(&self.seat)
-            .merge(ruler::api::alertmanager_routes(Arc::clone(&finder), Arc::clone(&about)))
-            .merge(ruler::api::notification_routes(finder, about))
-    }
-
     /// Reads all files again. Blocks.
     pub(super) fn prepare(
         &self,
@@ -229,6 +210,30 @@ impl Alerting {
     }
 }
 
+/// What is told of rules, alerts and notifications, and how they are changed: by what sits in `seat`.
+/// While nothing does, they say so.
+pub(super) fn routes(
+    seat: &Seat,
+    external_url: String,
+    started_ms: i64,
+    net_metrics: Arc<NetMetrics>,
+) -> Routes {
+    let about = Arc::new(About {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        revision: option_env!("WATCHFIRE_REVISION").unwrap_or_default().to_owned(),
+        started_ms,
+        external_url,
+        cluster: Box::new(ClusterAbout::default),
+        net_metrics,
+    });
+    let for_finder = seat.clone();
+    let finder: ruler::api::Finder =
+        Arc::new(move || for_finder.running().map(|running| running.notifications));
+    ruler::rules::rule_routes(seat)
+        .merge(ruler::api::alertmanager_routes(Arc::clone(&finder), Arc::clone(&about)))
+        .merge(ruler::api::notification_routes(finder, about))
+}
+
 fn files() -> Files {
     Arc::new(ThisMachine)
 }
@@ -251,6 +256,15 @@ fn deliver(
         None => "the receivers".to_owned(),
     };
     Ok(Arc::new(Receivers(deliverer.with_context(named)?)))
+}
+
+/// Receivers of a configuration, for who runs them without the rest.
+#[cfg(test)]
+pub(crate) fn receivers_of(
+    configuration: &NotifyConfiguration,
+    external_url: &str,
+) -> Result<Arc<dyn Deliver>> {
+    deliver(configuration, &DeliveryOptions::operator(external_url))
 }
 
 fn rule_settings(
