@@ -243,6 +243,36 @@ export async function checkAlerts({ base, open, check, demand }) {
     await page.waitForURL(/\/alerts$/);
   });
 
+  await visit('new alerts are told by the browser once somebody wants it, and counted in the header', '/alerts', async (page) => {
+    let looks = 0;
+    await page.route('**/api/v1/query', (route) => {
+      const asked = new URLSearchParams(route.request().postData() ?? '').get('query') ?? '';
+      if (!asked.includes('alertstate="firing"')) return route.continue();
+      looks++;
+      const names = looks === 1 ? ['Old'] : ['Old', 'New'];
+      const result = names.map((alertname) => ({ metric: { alertname }, value: [Date.now() / 1000, '1'] }));
+      return route.fulfill({ json: { status: 'success', data: { resultType: 'vector', result } } });
+    });
+    await page.addInitScript(() => {
+      globalThis.told = [];
+      globalThis.Notification = class {
+        static permission = 'default';
+        static requestPermission = async () => 'granted';
+        constructor(title) {
+          globalThis.told.push(title);
+        }
+      };
+    });
+    await page.reload();
+    await page.waitForSelector('[data-firing="1"]');
+    await page.click('[data-tell]');
+    await page.waitForSelector('[data-tell][aria-pressed="true"]');
+    await page.waitForSelector('[data-firing="2"]', { timeout: 30_000 });
+    demand(String(await page.evaluate(() => globalThis.told)) === 'New', `it told ${await page.evaluate(() => globalThis.told)}`);
+    await page.click('[data-tell]');
+    await page.waitForSelector('[data-tell][aria-pressed="false"]');
+  });
+
   await visit('all is there in Chinese', '/alerts?q=BrowserWeb', async (page) => {
     await page.waitForSelector('main a:text-is("静默")');
     await rowOf(page, 'Web is slow').click();
