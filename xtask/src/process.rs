@@ -65,6 +65,8 @@ pub(crate) fn root() -> PathBuf {
 pub(crate) fn command(directory: &str, program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(arguments).current_dir(root().join(directory)).stdin(Stdio::null());
+    // Tests and benches count what is stored; those that want what a program stores by itself say so.
+    command.env("WATCHFIRE_OWN_METRICS", "false").env("WATCHFIRE_BUILTIN_RULES", "false");
     command
 }
 

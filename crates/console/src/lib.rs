@@ -53,7 +53,7 @@ pub use log_data::{
 pub use params::parse_time_ms;
 pub use remote::{
     BrokerStatus, Brokers, ClusterSettings, ClusterStatus, RemoteSettings, RemoteState,
-    elsewhere_routes, passed_on_log_routes, passed_on_routes,
+    elsewhere_routes, passed_on_alerting_routes, passed_on_log_routes, passed_on_routes,
 };
 pub use rule_queries::RuleLanguage;
 pub use spread::{EvaluateParts, EvaluationService, Worker, Workers, evaluation_service};

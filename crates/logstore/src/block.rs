@@ -105,6 +105,18 @@ impl LogBlock {
         streams
     }
 
+    /// As [`LogBlock::select`], of the streams that satisfy all matchers already, those that have lines in some of the
+    /// groups.
+    pub(crate) fn within(&self, streams: Vec<u32>, range: &NsRange, groups: &GroupSet) -> Vec<u32> {
+        let runs = groups.iter().flat_map(|group| &self.table.groups[group].runs);
+        let runs = runs.filter(|run| range.meets(run.first_ns, run.last_ns));
+        // Groups are in order of streams.
+        let mut of_groups: Vec<u32> = runs.map(|run| run.stream).collect();
+        of_groups.dedup();
+        of_groups.retain(|stream| streams.binary_search(stream).is_ok());
+        of_groups
+    }
+
     /// Number of groups.
     pub fn groups(&self) -> usize {
         self.table.groups.len()

@@ -1,23 +1,21 @@
-//! Columns of structured metadata: what values of one name are like decides how they are written.
+//! Columns that are read: structured metadata, and what differs from line to line.
+
+use std::ops::Range;
 
 use codec::CodecError;
-use codec::varint::{put_bytes, put_u64, take_bytes, take_prefixed, take_u64};
-use hashbrown::HashMap;
+use codec::varint::{take_bytes, take_prefixed, take_u64};
 use memchr::memmem::Finder;
-use rapidhash::fast::RandomState;
 
-use crate::value_text::{Formatted, MAX_NUMBER_LEN, Out, is_hex, push_hex, push_integer};
+use crate::new_column::put_digits;
+use crate::planes::take_planes;
+use crate::value_text::{Formatted, Out, push_hex, push_integer};
 
 /// Most rows of a group.
 pub(crate) const MAX_GROUP_ROWS: usize = 1 << 20;
 /// Values of a dictionary, at most; whoever has more is a column of texts.
-const MAX_DICTIONARY: usize = 256;
-/// Shortest identifier that is worth to be written as bytes.
-const MIN_HEX_LEN: usize = 8;
-/// Longest one.
-const MAX_HEX_LEN: usize = 128;
+pub(crate) const MAX_DICTIONARY: usize = 255;
 /// Most decimal digits that are written as a number.
-const MAX_DIGITS: usize = 18;
+pub(crate) const MAX_DIGITS: usize = 18;
 /// Values of no row.
 const ABSENT: u32 = u32::MAX;
 
@@ -27,8 +25,6 @@ const ABSENT: u32 = u32::MAX;
 pub(crate) enum ColumnKind {
     /// One value for all rows.
     Constant = 2,
-    /// A list of values, and which of them each row has.
-    Dictionary = 3,
     /// Whole numbers, as they would be printed.
     Integers = 4,
     /// Other numbers, as they would be printed.
@@ -39,200 +35,31 @@ pub(crate) enum ColumnKind {
     Texts = 7,
     /// Decimal digits, of each row as many.
     Digits = 9,
+    /// A list of values, and which of them each row has.
+    Dictionary = 12,
+    /// As whole numbers, in planes; every row has one.
+    IntegerPlanes = 13,
+    /// As decimal digits, in planes; every row has one.
+    DigitPlanes = 14,
+    /// As decimal digits that are those of the fraction of the second of a line's time, plus a number.
+    Fractions = 15,
 }
 
 impl ColumnKind {
     pub(crate) fn from_number(number: u8) -> Option<Self> {
-        use ColumnKind::{Constant, Dictionary, Digits, Floats, Hex, Integers, Texts};
-        [Constant, Dictionary, Integers, Floats, Hex, Texts, Digits]
-            .into_iter()
-            .find(|kind| *kind as u8 == number)
+        use ColumnKind::{Constant, Dictionary, DigitPlanes, Digits};
+        use ColumnKind::{Floats, Fractions, Hex, IntegerPlanes, Integers, Texts};
+        let simple = [Constant, Integers, Floats, Hex, Texts, Digits];
+        let bytewise = [Dictionary, IntegerPlanes, DigitPlanes, Fractions];
+        simple.into_iter().chain(bytewise).find(|kind| *kind as u8 == number)
     }
-}
-
-/// Values of one name, row by row.
-#[derive(Debug, Default)]
-pub(crate) struct NewColumn {
-    rows: Vec<u32>,
-    /// Where the value of each of `rows` ends.
-    ends: Vec<u32>,
-    bytes: String,
-}
-
-impl NewColumn {
-    /// Sets the value of a row; rows ascend, and the value is not empty.
-    pub(crate) fn push(&mut self, row: u32, value: &str) {
-        debug_assert!(self.rows.last().is_none_or(|last| *last < row) && !value.is_empty());
-        self.rows.push(row);
-        self.bytes.push_str(value);
-        self.ends.push(self.bytes.len() as u32);
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
-    pub(crate) fn clear(&mut self) {
-        self.rows.clear();
-        self.ends.clear();
-        self.bytes.clear();
-    }
-
-    /// The values, in order of their rows.
-    pub(crate) fn values(&self) -> impl Iterator<Item = &str> + Clone {
-        let mut start = 0;
-        self.ends.iter().map(move |end| {
-            let value = &self.bytes[start..*end as usize];
-            start = *end as usize;
-            value
-        })
-    }
-
-    /// Appends the column of a group with so many rows.
-    pub(crate) fn encode(&self, rows: usize, out: &mut Vec<u8>) -> ColumnKind {
-        let mut numbers: HashMap<&str, i64, RandomState> = HashMap::default();
-        for value in self.values() {
-            let next = numbers.len() as i64 + 1;
-            if numbers.len() > MAX_DICTIONARY {
-                break;
-            }
-            numbers.entry(value).or_insert(next);
-        }
-        if numbers.len() == 1 && self.rows.len() == rows {
-            out.extend_from_slice(self.values().next().unwrap_or_default().as_bytes());
-            return ColumnKind::Constant;
-        }
-        if numbers.len() <= MAX_DICTIONARY && 2 * numbers.len() <= self.rows.len() {
-            self.encode_dictionary(rows, &numbers, out);
-            return ColumnKind::Dictionary;
-        }
-        let start = out.len();
-        self.put_places(rows, out);
-        if let Some(values) = self.parsed(integer) {
-            codec::encode_i64s(&values, out);
-            return ColumnKind::Integers;
-        }
-        if let Some((len, values)) = self.digits() {
-            out.push(len);
-            codec::encode_i64s(&values, out);
-            return ColumnKind::Digits;
-        }
-        if let Some(values) = self.parsed(float) {
-            codec::encode_f64s(&values, out);
-            return ColumnKind::Floats;
-        }
-        if self.put_hex(out) {
-            return ColumnKind::Hex;
-        }
-        out.truncate(start);
-        let mut lens = vec![0; rows];
-        for (row, value) in self.rows.iter().zip(self.values()) {
-            lens[*row as usize] = value.len() as i64;
-        }
-        codec::encode_i64s(&lens, out);
-        out.extend_from_slice(self.bytes.as_bytes());
-        ColumnKind::Texts
-    }
-
-    fn encode_dictionary(
-        &self,
-        rows: usize,
-        numbers: &HashMap<&str, i64, RandomState>,
-        out: &mut Vec<u8>,
-    ) {
-        let mut values: Vec<(i64, &str)> = numbers.iter().map(|(v, n)| (*n, *v)).collect();
-        values.sort_unstable();
-        put_u64(out, values.len() as u64);
-        values.iter().for_each(|(_, value)| put_bytes(out, value.as_bytes()));
-        let mut of_rows = vec![0; rows];
-        for (row, value) in self.rows.iter().zip(self.values()) {
-            of_rows[*row as usize] = numbers[value];
-        }
-        codec::encode_i64s(&of_rows, out);
-    }
-
-    /// Appends which rows have a value.
-    fn put_places(&self, rows: usize, out: &mut Vec<u8>) {
-        if self.rows.len() == rows {
-            out.push(0);
-            return;
-        }
-        out.push(1);
-        let start = out.len();
-        out.resize(start + rows.div_ceil(8), 0);
-        self.rows.iter().for_each(|row| out[start + *row as usize / 8] |= 1 << (row % 8));
-    }
-
-    /// All values, if each is one that `parse` takes.
-    fn parsed<T>(&self, parse: fn(&str) -> Option<T>) -> Option<Vec<T>> {
-        self.values().map(parse).collect()
-    }
-
-    /// All values as numbers, and how many digits they have, if these are as many of each.
-    fn digits(&self) -> Option<(u8, Vec<i64>)> {
-        let len = self.values().next().map_or(0, str::len);
-        if len > MAX_DIGITS {
-            return None;
-        }
-        let parse = |value: &str| {
-            let is_it = value.len() == len && value.bytes().all(|byte| byte.is_ascii_digit());
-            if is_it { value.parse().ok() } else { None }
-        };
-        Some((len as u8, self.values().map(parse).collect::<Option<_>>()?))
-    }
-
-    /// Appends values of hexadecimal digits as bytes; whether it could.
-    fn put_hex(&self, out: &mut Vec<u8>) -> bool {
-        let start = out.len();
-        let len = self.values().next().map_or(0, str::len);
-        if !len.is_multiple_of(2) || !(MIN_HEX_LEN..=MAX_HEX_LEN).contains(&len) {
-            return false;
-        }
-        out.push((len / 2) as u8);
-        for value in self.values() {
-            if value.len() != len || !put_digits(value.as_bytes(), out) {
-                out.truncate(start);
-                return false;
-            }
-        }
-        true
-    }
-}
-
-/// The number a text is, if it is exactly what that number is printed as.
-fn integer(value: &str) -> Option<i64> {
-    // Fast path: most texts are told apart by their first byte.
-    if !value.starts_with(|c: char| c.is_ascii_digit() || c == '-') || value.len() > 20 {
-        return None;
-    }
-    value.parse::<i64>().ok().filter(|number| number.to_string() == value)
-}
-
-fn float(value: &str) -> Option<f64> {
-    if !value.starts_with(|c: char| c.is_ascii_digit() || c == '-') || value.len() > 24 {
-        return None;
-    }
-    value.parse::<f64>().ok().filter(|number| number.to_string() == value)
-}
-
-fn put_digits(digits: &[u8], out: &mut Vec<u8>) -> bool {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    for pair in digits.chunks_exact(2) {
-        let (Some(high), Some(low)) = (digit(pair[0]), digit(pair[1])) else { return false };
-        out.push(high << 4 | low);
-    }
-    true
 }
 
 /// A column that was read.
 #[derive(Debug)]
 pub(crate) enum Column {
     Constant(String),
-    Dictionary { values: Vec<String>, of_rows: Vec<i64> },
+    Dictionary { values: Vec<String>, of_rows: Vec<u8> },
     Integers { places: Places, values: Vec<i64> },
     Floats { places: Places, values: Vec<f64> },
     Digits { places: Places, len: usize, values: Vec<i64> },
@@ -293,7 +120,7 @@ fn text(bytes: &[u8]) -> Result<String, CodecError> {
 }
 
 impl Column {
-    /// Reads what [`NewColumn::encode`] wrote for a group with so many rows.
+    /// Reads what [`crate::new_column::NewColumn::encode`] wrote for a group with so many rows.
     pub(crate) fn decode(
         kind: ColumnKind,
         rows: usize,
@@ -310,9 +137,19 @@ impl Column {
                 let values: Vec<String> = (0..count)
                     .map(|_| take_prefixed(input).and_then(text))
                     .collect::<Result<_, _>>()?;
-                let mut of_rows = Vec::new();
-                codec::decode_i64s(input, rows, &mut of_rows)?;
+                let of_rows = take_bytes(input, rows)?.to_vec();
                 Column::Dictionary { values, of_rows }
+            }
+            ColumnKind::IntegerPlanes => {
+                Column::Integers { places: Places::All, values: take_planes(input, rows)? }
+            }
+            ColumnKind::DigitPlanes | ColumnKind::Fractions => {
+                let len = usize::from(take_bytes(input, 1)?[0]);
+                if len > MAX_DIGITS {
+                    return Err(invalid("digits of a value", len as u64));
+                }
+                let values = take_planes(input, rows)?;
+                Column::Digits { places: Places::All, len, values }
             }
             ColumnKind::Integers => {
                 let (places, count) = Places::take(input, rows)?;
@@ -394,24 +231,46 @@ impl Column {
         true
     }
 
-    /// Whether the value of a row holds what `finder` looks for.
-    pub(crate) fn holds(&self, row: usize, finder: &Finder<'_>, scratch: &mut String) -> bool {
+    /// Appends the rows among `rows`, all of which have a value, whose values hold what `finder` looks for.
+    pub(crate) fn find(&self, finder: &Finder<'_>, rows: Range<usize>, out: &mut Vec<usize>) {
         let needle = finder.needle();
         match self {
-            // Fast path: ids are looked for whole, and are no longer than that.
-            Column::Hex { places, len, bytes } if needle.len() >= 2 * len => {
-                let at = places.of(row);
-                let value = at.and_then(|at| bytes.get(at * len..(at + 1) * len));
-                needle.len() == 2 * len && value.is_some_and(|value| is_hex(value, needle))
+            Column::Constant(value) => {
+                if finder.find(value.as_bytes()).is_some() {
+                    out.extend(rows);
+                }
             }
-            Column::Digits { len, .. } if needle.len() > *len.max(&MAX_NUMBER_LEN) => false,
-            Column::Integers { .. } if needle.len() > MAX_NUMBER_LEN => false,
-            Column::Constant(_) | Column::Dictionary { .. } | Column::Texts { .. } => {
-                self.text(row).is_some_and(|value| finder.find(value.as_bytes()).is_some())
+            Column::Dictionary { values, of_rows } => {
+                let mut holds = [false; MAX_DICTIONARY + 1];
+                for (number, value) in values.iter().enumerate() {
+                    holds[number + 1] = finder.find(value.as_bytes()).is_some();
+                }
+                if holds.contains(&true) {
+                    out.extend(rows.filter(|row| holds[usize::from(of_rows[*row])]));
+                }
+            }
+            // Fast path: ids are looked for whole, and are no longer than that.
+            Column::Hex { places: Places::All, len, bytes } if needle.len() >= 2 * len => {
+                let mut value = Vec::with_capacity(*len);
+                if needle.len() > 2 * len || !put_digits(needle, &mut value) {
+                    return;
+                }
+                let finder = Finder::new(&value);
+                let mut at = rows.start * len;
+                while let Some(hit) = finder.find(&bytes[at..rows.end * len]) {
+                    let hit = at + hit;
+                    if hit.is_multiple_of(*len) {
+                        out.push(hit / len);
+                    }
+                    at = hit + 1;
+                }
             }
             _ => {
-                scratch.clear();
-                self.write_value(row, scratch) && finder.find(scratch.as_bytes()).is_some()
+                let mut value = Vec::new();
+                out.extend(rows.filter(|row| {
+                    value.clear();
+                    self.write_value(*row, &mut value) && finder.find(&value).is_some()
+                }));
             }
         }
     }
@@ -421,7 +280,7 @@ impl Column {
         match self {
             Column::Constant(value) => Some(value),
             Column::Dictionary { values, of_rows } => {
-                let number = usize::try_from(*of_rows.get(row)?).ok()?;
+                let number = usize::from(*of_rows.get(row)?);
                 values.get(number.checked_sub(1)?).map(String::as_str)
             }
             Column::Texts { starts, text } => {
@@ -450,7 +309,7 @@ impl Column {
         match self {
             Column::Constant(value) => value.len(),
             Column::Dictionary { values, of_rows } => {
-                8 * of_rows.len() + values.iter().map(|v| v.len() + 24).sum::<usize>()
+                of_rows.len() + values.iter().map(|v| v.len() + 24).sum::<usize>()
             }
             Column::Integers { places, values } => of_places(places) + 8 * values.len(),
             Column::Digits { places, values, .. } => of_places(places) + 8 * values.len(),
@@ -465,7 +324,12 @@ impl Column {
 pub(crate) fn take_starts(input: &mut &[u8], rows: usize) -> Result<Vec<u32>, CodecError> {
     let mut lens = Vec::new();
     codec::decode_i64s(input, rows, &mut lens)?;
-    let mut starts = Vec::with_capacity(rows + 1);
+    starts_of(lens.into_iter())
+}
+
+/// Where texts of these lengths begin, and where the last one ends.
+pub(crate) fn starts_of(lens: impl ExactSizeIterator<Item = i64>) -> Result<Vec<u32>, CodecError> {
+    let mut starts = Vec::with_capacity(lens.len() + 1);
     let mut end = 0_u64;
     starts.push(0);
     for len in lens {
@@ -481,6 +345,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::new_column::NewColumn;
 
     fn encoded(values: &[&str]) -> (ColumnKind, Vec<u8>) {
         let mut column = NewColumn::default();
@@ -563,7 +428,7 @@ mod tests {
         #[test]
         fn damaged_columns_never_panic(
             bytes in prop::collection::vec(any::<u8>(), 0..60),
-            kind in 0_u8..10,
+            kind in 0_u8..16,
             rows in 0_usize..20,
         ) {
             if let Some(kind) = ColumnKind::from_number(kind)

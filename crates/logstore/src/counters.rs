@@ -6,7 +6,7 @@ use codec::CodecError;
 use hashbrown::HashMap;
 use rapidhash::fast::RandomState;
 
-use crate::time::minute_of;
+use crate::time::{MINUTE_NS, minute_of};
 
 /// The metadata by which lines are counted apart.
 pub const LEVEL: &str = "detected_level";
@@ -23,6 +23,8 @@ pub(crate) struct Cell {
     pub(crate) minute: i64,
     /// Number of the level, or [`NO_LEVEL`], or [`OTHER_LEVEL`].
     pub(crate) level: u32,
+    /// Time of the first of them.
+    pub(crate) first_ns: i64,
     pub(crate) lines: u64,
     pub(crate) bytes: u64,
 }
@@ -81,7 +83,10 @@ impl NewCells {
                 cell.lines += 1;
                 cell.bytes += bytes;
             }
-            None => self.cells.push(Cell { minute, level, lines: 1, bytes }),
+            None => {
+                let (first_ns, lines) = (timestamp_ns, 1);
+                self.cells.push(Cell { minute, level, first_ns, lines, bytes });
+            }
         }
     }
 
@@ -107,6 +112,7 @@ impl NewCells {
         };
         column(|cell| cell.minute);
         column(|cell| i64::from(cell.level));
+        column(|cell| cell.first_ns.rem_euclid(MINUTE_NS));
         column(|cell| cell.lines as i64);
         column(|cell| cell.bytes as i64);
     }
@@ -136,14 +142,14 @@ impl Cells {
         if count > rows {
             return Err(invalid("cells of a group", count as u64));
         }
-        let mut columns: [Vec<i64>; 4] = Default::default();
+        let mut columns: [Vec<i64>; 5] = Default::default();
         for column in &mut columns {
             codec::decode_i64s(input, count, column)?;
         }
         if !input.is_empty() {
             return Err(invalid("end of the counters", input.len() as u64));
         }
-        let [minutes, of_levels, lines, bytes] = columns;
+        let [minutes, of_levels, firsts, lines, bytes] = columns;
         let mut cells = Vec::with_capacity(count);
         for at in 0..count {
             let level = u32::try_from(of_levels[at]).unwrap_or(u32::MAX);
@@ -153,8 +159,13 @@ impl Cells {
             if lines[at] < 1 || bytes[at] < 0 || lines[at] as u64 > rows as u64 {
                 return Err(invalid("lines of a minute", lines[at] as u64));
             }
+            if !(0..MINUTE_NS).contains(&firsts[at]) {
+                return Err(invalid("time within a minute", firsts[at] as u64));
+            }
+            // A minute may begin before there are times.
+            let first_ns = minutes[at].wrapping_mul(MINUTE_NS).wrapping_add(firsts[at]);
             let (lines, bytes) = (lines[at] as u64, bytes[at] as u64);
-            cells.push(Cell { minute: minutes[at], level, lines, bytes });
+            cells.push(Cell { minute: minutes[at], level, first_ns, lines, bytes });
         }
         Ok(Cells { cells, starts })
     }
@@ -168,7 +179,6 @@ impl Cells {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::MINUTE_NS;
 
     #[test]
     fn lines_are_counted_by_minute_and_level() {
@@ -186,11 +196,18 @@ mod tests {
         let mut out = Vec::new();
         new.encode(&mut out);
         let cells = Cells::decode(&out, 2, 6, 2).expect("it was written so");
-        let cell = |minute, level, lines, bytes| Cell { minute, level, lines, bytes };
-        let first =
-            [cell(-1, info, 1, 5), cell(0, info, 2, 7), cell(0, error, 1, 2), cell(1, error, 1, 1)];
+        let cell = |first_ns, level, lines, bytes| {
+            let minute = minute_of(first_ns);
+            Cell { minute, level, first_ns, lines, bytes }
+        };
+        let first = [
+            cell(-1, info, 1, 5),
+            cell(0, info, 2, 7),
+            cell(1, error, 1, 2),
+            cell(MINUTE_NS, error, 1, 1),
+        ];
         assert_eq!(cells.of_run(0), first);
-        assert_eq!(cells.of_run(1), [cell(1, error, 1, 9)]);
+        assert_eq!(cells.of_run(1), [cell(MINUTE_NS, error, 1, 9)]);
         assert!(Cells::decode(&out, 2, 4, 2).is_err(), "more cells than rows");
         assert!(Cells::decode(&out, 2, 6, 1).is_err(), "a level that there is not");
         for n in 0..400 {

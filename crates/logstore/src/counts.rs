@@ -230,8 +230,10 @@ impl Counting {
         let cells = Arc::clone(&self.known[at].2);
         for cell in cells.of_run(place as usize) {
             let of_minute = NsRange::of_minute(cell.minute);
-            let first_ns = run.first_ns.max(of_minute.start_ns);
             let last_ns = run.last_ns.min(of_minute.last_ns());
+            // Windows hold their end and not their begin: what is known of a minute but its first nanosecond decides
+            // whether its lines are in one window.
+            let first_ns = run.first_ns.max(cell.first_ns).min(last_ns);
             if self.range.meets(first_ns, last_ns) {
                 self.cells.push(StreamCell {
                     minute: cell.minute,

@@ -152,20 +152,25 @@ impl Filters {
         self.classes.iter().map(|class| class.blocks * class.row_bytes()).sum()
     }
 
-    /// The groups that may hold `hash`. `read` gets an offset among the rows and what to fill.
+    /// Removes the groups that do not hold `hash` from `may`; of filters of which none is in question nothing is read.
+    /// `read` gets an offset among the rows and what to fill.
     ///
     /// # Errors
     /// Those of `read`; a row is damaged.
-    pub(crate) fn search<E: From<CodecError>>(
+    pub(crate) fn narrow<E: From<CodecError>>(
         &self,
         hash: u64,
+        may: &mut GroupSet,
         mut read: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
-    ) -> Result<GroupSet, E> {
+    ) -> Result<(), E> {
         let mut found = GroupSet::none(self.groups);
         let wanted = bits(hash);
         let mut row = Vec::new();
         // A group without hashes has no blocks and holds none.
         for class in self.classes.iter().filter(|class| class.blocks > 0) {
+            if !class.groups.iter().any(|group| may.contains(*group as usize)) {
+                continue;
+            }
             row.resize(class.row_bytes() as usize, 0);
             let offset = class.offset + block(hash, class.blocks) * class.row_bytes();
             read(offset, &mut row)?;
@@ -184,7 +189,8 @@ impl Filters {
                 }
             }
         }
-        Ok(found)
+        may.intersect(&found);
+        Ok(())
     }
 }
 
@@ -208,11 +214,13 @@ mod tests {
     }
 
     fn search(filters: &Filters, rows: &[u8], hash: u64) -> Result<GroupSet, CodecError> {
-        filters.search(hash, |offset, out| {
+        let mut may = GroupSet::all(filters.groups());
+        let read = |offset: u64, out: &mut [u8]| {
             let at = offset as usize;
             out.copy_from_slice(&rows[at..at + out.len()]);
             Ok::<(), CodecError>(())
-        })
+        };
+        filters.narrow(hash, &mut may, read).map(|()| may)
     }
 
     proptest! {

@@ -7,8 +7,8 @@ use crate::page::corrupt;
 
 /// First and last four bytes of a block.
 pub(crate) const MAGIC: [u8; 4] = *b"WFLB";
-/// The version this program writes, and the highest it reads.
-pub(crate) const VERSION: u8 = 1;
+/// The version this program writes, and the only one it reads.
+pub(crate) const VERSION: u8 = 2;
 /// Length of the header.
 pub(crate) const HEADER_BYTES: usize = 8;
 /// Length of the footer.
@@ -110,7 +110,7 @@ impl Footer {
             return Err(corrupt(start, "checksum of the footer"));
         }
         let found = bytes[143];
-        if found > VERSION {
+        if found != 0 && found != VERSION {
             return Err(BlockError::Version { found, supported: VERSION });
         }
         if found == 0 || bytes[136..143] != [0; 7] {

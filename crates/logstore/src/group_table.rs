@@ -31,7 +31,9 @@ const BYTES: u8 = 1;
 /// Pairs of names and values.
 const PAIRS: u8 = 8;
 /// Lines as templates and variables.
-const TEMPLATES: u8 = 10;
+const TEMPLATES: u8 = 11;
+/// By how much lines are longer than their templates tell.
+const SURPLUS: u8 = 13;
 const KIND_MASK: u8 = 0x0f;
 const ZSTD: u8 = 0x10;
 
@@ -43,6 +45,7 @@ pub(crate) enum PageKind {
     Column(ColumnKind),
     Pairs,
     Templates,
+    Surplus,
 }
 
 impl PageKind {
@@ -53,12 +56,14 @@ impl PageKind {
             PageKind::Column(kind) => kind as u8,
             PageKind::Pairs => PAIRS,
             PageKind::Templates => TEMPLATES,
+            PageKind::Surplus => SURPLUS,
         }
     }
 
     /// The kind of this number, if a column may be of it.
     fn of(number: u8, column: u32) -> Option<Self> {
         match column {
+            LENGTHS if number == SURPLUS => Some(PageKind::Surplus),
             TIMESTAMPS | LENGTHS => (number == NUMBERS).then_some(PageKind::Numbers),
             LINES if number == TEMPLATES => Some(PageKind::Templates),
             LINES => (number == BYTES).then_some(PageKind::Bytes),
@@ -212,6 +217,10 @@ impl GroupTable {
             }
             let line_bytes = line_bytes[number];
             let lines = &pages[LINES as usize];
+            let is_surplus = pages[LENGTHS as usize].kind == PageKind::Surplus;
+            if is_surplus != (lines.kind == PageKind::Templates) {
+                return Err(invalid("kind of the lengths of a group", u64::from(is_surplus)));
+            }
             let is_as_long = match lines.kind {
                 PageKind::Bytes => line_bytes == i64::from(lines.page.raw_len),
                 _ => (0..=MAX_PAGE_BYTES as i64).contains(&line_bytes),

@@ -9,7 +9,8 @@
 //! | `walk`, `stream_merge`, `cursor`, `twins` | streams of several sources, in one order, no line twice |
 //! | `block`, `footer`, `page`, `open_group`, `group_cache` | a block, read: [`LogBlock`] |
 //! | `block_writer`, `new_group`, `merge` | a block, written: [`BlockWriter`], [`LogFormat`] |
-//! | `group_table`, `column`, `templates`, `counters`, `metadata` | parts of its format, `docs/formats/logs.md` |
+//! | `group_table`, `column`, `new_column`, `planes`, `counters`, `metadata` | parts of its format, `docs/formats/logs.md` |
+//! | `templates`, `variables`, `template_lines`, `template_search` | lines of which what they have in common is written once |
 //! | `skip`, `words`, `filter`, `grams`, `tokens`, `needle` | which groups cannot hold a text: [`SkipIndex`] |
 //!
 //! `logstore` never sees a thread or a clock.
@@ -34,17 +35,20 @@ mod index_cache;
 mod merge;
 mod metadata;
 mod needle;
+mod new_column;
 mod new_group;
 mod open_group;
 mod page;
 mod parts;
 mod payload;
 mod piece;
+mod planes;
 mod query;
 mod rows;
 mod skip;
 mod stream_merge;
 mod template_lines;
+mod template_search;
 mod templates;
 #[cfg(test)]
 mod tests;
@@ -53,6 +57,7 @@ mod time;
 mod tokens;
 mod twins;
 mod value_text;
+mod variables;
 mod walk;
 mod words;
 

@@ -4,14 +4,18 @@ use codec::varint::put_bytes;
 use hashbrown::HashMap;
 use rapidhash::fast::RandomState;
 
-use crate::column::NewColumn;
 use crate::counters::{LEVEL, NewCells, NewLevels};
 use crate::group_table::{
     ColumnPage, FIRST_NAME, Group, LENGTHS, LINES, MAX_COLUMNS, MAX_NAMES, PageKind, REST, Run,
     TIMESTAMPS,
 };
+use crate::new_column::NewColumn;
 use crate::page::{Packer, Page};
-use crate::templates;
+use crate::planes::put_planes;
+use crate::templates::{self, Encoded, Lines};
+
+/// Bytes of lines by which it is seen how well they are compressed as they are.
+const SAMPLE_BYTES: usize = 256 << 10;
 
 /// What is known of the names and levels of all groups so far.
 #[derive(Debug, Default)]
@@ -153,14 +157,10 @@ impl NewGroup {
         let rows = self.timestamps.len();
         let mut raw = Vec::new();
         let mut pages = Vec::with_capacity(self.columns.len() + 4);
-        let numbers = [(TIMESTAMPS, &self.timestamps), (LENGTHS, &self.lengths)];
-        for (column, values) in numbers {
-            raw.clear();
-            codec::encode_i64s(values, &mut raw);
-            let page = packer.put(&raw, out);
-            pages.push(ColumnPage { column, kind: PageKind::Numbers, page });
-        }
-        pages.push(self.put_lines(packer, out));
+        codec::encode_i64s(&self.timestamps, &mut raw);
+        let page = packer.put(&raw, out);
+        pages.push(ColumnPage { column: TIMESTAMPS, kind: PageKind::Numbers, page });
+        pages.extend(self.put_lines(packer, out));
         if !self.rest.is_empty() {
             raw.clear();
             self.encode_rest(&mut raw);
@@ -185,33 +185,37 @@ impl NewGroup {
         Group { rows: rows as u32, line_bytes, runs, pages, counters }
     }
 
-    /// Appends the lines, as templates if that saves enough for what reading takes longer then.
-    fn put_lines(&self, packer: &mut Packer, out: &mut Vec<u8>) -> ColumnPage {
-        let start = out.len();
-        let plain = packer.put(&self.lines, out);
-        let plain = ColumnPage { column: LINES, kind: PageKind::Bytes, page: plain };
+    /// Appends lengths and lines, as templates if that saves enough for what reading takes longer then.
+    fn put_lines(&self, packer: &mut Packer, out: &mut Vec<u8>) -> [ColumnPage; 2] {
+        let lines = Lines { text: &self.lines, lengths: &self.lengths, times: &self.timestamps };
+        let encoded = if self.tries_templates { templates::encode(lines, packer) } else { None };
         let mut raw = Vec::new();
-        if !self.tries_templates || !templates::encode(self.each_line(), &mut raw) {
-            return plain;
+        if let Some(Encoded { page, surplus }) = encoded
+            && page.len() < self.plain_bytes(packer) / 10 * 9
+        {
+            put_planes(&surplus, &mut raw);
+            let lengths = packer.put(&raw, out);
+            let lines = Packer::put_stored(&page, out);
+            return [
+                ColumnPage { column: LENGTHS, kind: PageKind::Surplus, page: lengths },
+                ColumnPage { column: LINES, kind: PageKind::Templates, page: lines },
+            ];
         }
-        let behind = out.len();
-        let mut page = packer.put(&raw, out);
-        if page.stored_len > plain.page.stored_len / 10 * 9 {
-            out.truncate(behind);
-            return plain;
-        }
-        out.drain(start..behind);
-        page.offset = start as u64;
-        ColumnPage { column: LINES, kind: PageKind::Templates, page }
+        codec::encode_i64s(&self.lengths, &mut raw);
+        let lengths = packer.put(&raw, out);
+        let lines = packer.put(&self.lines, out);
+        [
+            ColumnPage { column: LENGTHS, kind: PageKind::Numbers, page: lengths },
+            ColumnPage { column: LINES, kind: PageKind::Bytes, page: lines },
+        ]
     }
 
-    fn each_line(&self) -> impl Iterator<Item = &[u8]> {
-        let mut start = 0;
-        self.lengths.iter().map(move |len| {
-            let line = &self.lines[start..start + *len as usize];
-            start += *len as usize;
-            line
-        })
+    /// About how many bytes lines take as they are, by a part of them: to compress all of them for a number takes
+    /// longer than to write them.
+    fn plain_bytes(&self, packer: &mut Packer) -> usize {
+        let sample = &self.lines[..self.lines.len().min(SAMPLE_BYTES)];
+        let (packed, _) = packer.pack(sample);
+        (packed.len() as u64 * self.lines.len() as u64 / sample.len().max(1) as u64) as usize
     }
 
     /// Pairs of each row, then the pairs.

@@ -9,15 +9,17 @@ use codec::varint::take_prefixed;
 
 use crate::block::LogBlock;
 use crate::block_writer::MAX_LINE_BYTES;
-use crate::column::{Column, take_starts};
+use crate::column::{Column, starts_of, take_starts};
 use crate::find;
 use crate::group_table::{
     ColumnPage, FIRST_NAME, Group, LENGTHS, LINES, PageKind, REST, TIMESTAMPS,
 };
 use crate::metadata::Metadata;
 use crate::page::corrupt;
+use crate::planes::take_planes;
 use crate::rows::{MetadataWanted, Rows};
 use crate::template_lines::TemplateLines;
+use crate::template_search;
 use crate::texts::AnyOf;
 
 /// A group of a block. Each column is read once, when it is asked for.
@@ -155,8 +157,19 @@ impl OpenGroup {
         let (group, what) = (self.group(), "lengths of lines");
         let raw = self.raw(LENGTHS, what)?;
         let mut input = raw.as_slice();
-        let starts =
-            take_starts(&mut input, group.rows as usize).map_err(self.fault(LENGTHS, what))?;
+        let rows = group.rows as usize;
+        let starts = match self.lines_if_templates()? {
+            Some(lines) => take_planes(&mut input, rows).and_then(|surplus| {
+                starts_of(
+                    (0..rows)
+                        .map(|row| i64::from(lines.told_len(row)))
+                        .zip(surplus)
+                        .map(|(told, more)| told.wrapping_add(more)),
+                )
+            }),
+            None => take_starts(&mut input, rows),
+        };
+        let starts = starts.map_err(self.fault(LENGTHS, what))?;
         let is_long = |pair: &[u32]| (pair[1] - pair[0]) as usize > MAX_LINE_BYTES;
         let end = starts.last().map_or(0, |end| u64::from(*end));
         if end != group.line_bytes || starts.windows(2).any(is_long) || !input.is_empty() {
@@ -176,6 +189,16 @@ impl OpenGroup {
                 _ => Ok(Lines::Text(raw)),
             }
         })
+    }
+
+    fn lines_if_templates(&self) -> Result<Option<&TemplateLines>, BlockError> {
+        if self.group().pages[LINES as usize].kind != PageKind::Templates {
+            return Ok(None);
+        }
+        match self.lines()? {
+            Lines::Templates(lines) => Ok(Some(lines)),
+            Lines::Text(_) => Ok(None),
+        }
     }
 
     fn load_rest(&self) -> Result<Rest, BlockError> {
@@ -257,7 +280,7 @@ impl Rows for OpenGroup {
             Lines::Templates(lines) => {
                 scratch.clear();
                 lines
-                    .write_line(row as usize, end - start, scratch)
+                    .write_line(row as usize, end - start, self.timestamps()?, scratch)
                     .map_err(self.fault(LINES, "lines"))?;
                 Ok(scratch)
             }
@@ -265,11 +288,11 @@ impl Rows for OpenGroup {
     }
 
     fn rows_with(&self, needles: &[AnyOf], rows: Range<u32>) -> Result<Vec<u32>, BlockError> {
-        let starts = self.starts()?;
         match self.lines()? {
-            Lines::Text(text) => Ok(find::rows_with(needles, rows, starts, text)),
+            Lines::Text(text) => Ok(find::rows_with(needles, rows, self.starts()?, text)),
             Lines::Templates(lines) => {
-                lines.rows_with(needles, rows, starts).map_err(self.fault(LINES, "lines"))
+                template_search::rows_with(lines, needles, rows, self.timestamps()?)
+                    .map_err(self.fault(LINES, "lines"))
             }
         }
     }

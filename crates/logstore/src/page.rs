@@ -1,9 +1,11 @@
 //! Pages: runs of bytes that are compressed where it pays, checksummed, and read as a whole.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
+use std::ops::Range;
 
 use blockstore::{BlockError, ReadAt};
-use codec::varint::{put_u64, take_bytes, take_u64};
+use codec::varint::{put_u64, take_bytes, take_prefixed, take_u64};
 use codec::{CodecError, checksum};
 
 /// Most bytes of a page, uncompressed.
@@ -67,12 +69,83 @@ impl Packer {
         }
     }
 
+    /// Appends a frame: bytes within a page that are read by themselves.
+    pub(crate) fn put_frame(&mut self, raw: &[u8], out: &mut Vec<u8>) {
+        let (stored, is_zstd) = self.pack(raw);
+        out.push(u8::from(is_zstd));
+        put_u64(out, raw.len() as u64);
+        put_u64(out, stored.len() as u64);
+        out.extend_from_slice(stored);
+    }
+
+    /// The same, of bytes that no compressor makes less of.
+    pub(crate) fn put_plain_frame(raw: &[u8], out: &mut Vec<u8>) {
+        out.push(0);
+        put_u64(out, raw.len() as u64);
+        put_u64(out, raw.len() as u64);
+        out.extend_from_slice(raw);
+    }
+
+    /// Appends a page that is not compressed: its frames are.
+    pub(crate) fn put_stored(raw: &[u8], out: &mut Vec<u8>) -> Page {
+        assert!(raw.len() <= MAX_PAGE_BYTES, "a page has at most {MAX_PAGE_BYTES} bytes");
+        let (offset, len) = (out.len() as u64, raw.len() as u32);
+        out.extend_from_slice(raw);
+        Page { offset, stored_len: len, raw_len: len, checksum: checksum(raw), is_zstd: false }
+    }
+
     /// Appends a section: a flag, its length, and its bytes.
     pub(crate) fn put_section(&mut self, raw: &[u8], out: &mut Vec<u8>) {
         let (stored, is_zstd) = self.pack(raw);
         out.push(u8::from(is_zstd));
         put_u64(out, raw.len() as u64);
         out.extend_from_slice(stored);
+    }
+}
+
+/// Bytes within a page that are read by themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Frame {
+    /// Where they are in the page.
+    stored: Range<usize>,
+    is_zstd: bool,
+    raw_len: usize,
+}
+
+impl Frame {
+    /// Takes what [`Packer::put_frame`] wrote from the front of `input`, which ends where `page` does.
+    pub(crate) fn take(input: &mut &[u8], page: &[u8]) -> Result<Self, CodecError> {
+        let invalid = |field, found| CodecError::Invalid { offset: 0, field, found };
+        let flag = take_bytes(input, 1)?[0];
+        let raw_len = take_u64(input)?;
+        let stored_len = take_prefixed(input)?.len();
+        if flag > 1 || raw_len > MAX_PAGE_BYTES as u64 {
+            return Err(invalid("length of a frame", raw_len));
+        }
+        if flag == 0 && raw_len != stored_len as u64 {
+            return Err(invalid("length of a frame that is not compressed", raw_len));
+        }
+        let end = page.len() - input.len();
+        Ok(Frame { stored: end - stored_len..end, is_zstd: flag == 1, raw_len: raw_len as usize })
+    }
+
+    /// How long it is when it is read.
+    pub(crate) fn raw_len(&self) -> usize {
+        self.raw_len
+    }
+
+    /// What is in it; `page` is what it was taken of.
+    pub(crate) fn read<'p>(&self, page: &'p [u8]) -> Result<Cow<'p, [u8]>, CodecError> {
+        let stored = &page[self.stored.clone()];
+        if !self.is_zstd {
+            return Ok(Cow::Borrowed(stored));
+        }
+        let found = stored.len() as u64;
+        let damaged = CodecError::Invalid { offset: 0, field: "compressed frame of bytes", found };
+        match DECOMPRESSOR.with_borrow_mut(|zstd| zstd.decompress(stored, self.raw_len)) {
+            Ok(raw) if raw.len() == self.raw_len => Ok(Cow::Owned(raw)),
+            _ => Err(damaged),
+        }
     }
 }
 

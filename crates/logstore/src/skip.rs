@@ -23,6 +23,8 @@ const NO_BACKSLASH: &[u8] = b"\\";
 /// Words of tokens with digits that a group lists: those of hexadecimal ids are few, those of random
 /// letters are not, and searching their list costs more than the group.
 const MAX_ODD_WORDS: usize = 8_192;
+/// Groups that are sooner looked at than words are looked for.
+const FEW_GROUPS: usize = 2;
 /// Words of other tokens that a group lists.
 const MAX_PLAIN_WORDS: usize = 65_536;
 
@@ -200,16 +202,26 @@ impl SkipIndex {
             has_none.iter().for_each(|group| may.remove(group));
         }
         let mut outcome = Ok(());
+        // Hashes first: they leave few groups, and of what few are left words tell nothing worth a look at all of
+        // them.
         conditions(needle, |condition| {
-            if outcome.is_err() || may.is_empty() {
-                return;
-            }
-            match self.those(&condition, &mut read) {
-                Ok(those) => may.intersect(&those),
-                Err(error) => outcome = Err(error),
+            if let (Condition::Hash(hash), Ok(())) = (condition, &outcome)
+                && !may.is_empty()
+            {
+                outcome = self.filters.narrow(hash, &mut may, &mut read);
             }
         });
-        outcome.map(|()| may)
+        outcome?;
+        let mut outcome = Ok(());
+        conditions(needle, |condition| {
+            if let (Condition::Word { test, is_plain }, Ok(())) = (condition, &outcome)
+                && may.count() > FEW_GROUPS
+            {
+                outcome = self.words_of(&test, is_plain).map(|those| may.intersect(&those));
+            }
+        });
+        outcome?;
+        Ok(may)
     }
 
     /// As [`SkipIndex::search`], where no letter, digit, `-` or `_` stands beside what is searched.
@@ -236,25 +248,19 @@ impl SkipIndex {
         value: &str,
         read: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
     ) -> Result<GroupSet, E> {
-        self.filters.search(grams::field(name, value), read)
+        let mut may = GroupSet::all(self.groups);
+        self.filters.narrow(grams::field(name, value), &mut may, read)?;
+        Ok(may)
     }
 
-    fn those<E: From<CodecError>>(
-        &self,
-        condition: &Condition<'_>,
-        read: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
-    ) -> Result<GroupSet, E> {
-        match condition {
-            Condition::Hash(hash) => self.filters.search(*hash, read),
-            Condition::Word { test, is_plain } => {
-                let mut those = self.words.search(test)?;
-                let listed = if *is_plain { &self.list_plain } else { &self.list_all };
-                let mut unlisted = GroupSet::all(self.groups);
-                listed.iter().for_each(|group| unlisted.remove(group));
-                those.unite(&unlisted);
-                Ok(those)
-            }
-        }
+    /// The groups that may have such a word.
+    fn words_of(&self, test: &WordTest<'_>, is_plain: bool) -> Result<GroupSet, CodecError> {
+        let mut those = self.words.search(test)?;
+        let listed = if is_plain { &self.list_plain } else { &self.list_all };
+        let mut unlisted = GroupSet::all(self.groups);
+        listed.iter().for_each(|group| unlisted.remove(group));
+        those.unite(&unlisted);
+        Ok(those)
     }
 }
 

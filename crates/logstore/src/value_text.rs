@@ -3,6 +3,11 @@
 /// What values are appended to.
 pub(crate) trait Out {
     fn push_text(&mut self, text: &str);
+
+    /// Appends bytes that are ASCII.
+    fn push_ascii(&mut self, ascii: &[u8]) {
+        self.push_text(std::str::from_utf8(ascii).expect("ASCII is UTF-8"));
+    }
 }
 
 impl Out for String {
@@ -14,6 +19,10 @@ impl Out for String {
 impl Out for Vec<u8> {
     fn push_text(&mut self, text: &str) {
         self.extend_from_slice(text.as_bytes());
+    }
+
+    fn push_ascii(&mut self, ascii: &[u8]) {
+        self.extend_from_slice(ascii);
     }
 }
 
@@ -27,26 +36,42 @@ impl<O: Out> std::fmt::Write for Formatted<'_, O> {
     }
 }
 
-fn push_ascii(ascii: &[u8], out: &mut impl Out) {
-    out.push_text(std::str::from_utf8(ascii).expect("digits are ASCII"));
-}
-
 /// Appends a number with so many digits at least: what the standard library does, in a third of its time.
 pub(crate) fn push_integer(value: i64, least_digits: usize, out: &mut impl Out) {
     let (mut rest, mut digits) = (value.unsigned_abs(), [b'0'; MAX_NUMBER_LEN + 1]);
     let end = digits.len();
     let mut at = end;
-    while rest > 0 || end - at < least_digits {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
+    while rest >= 100 {
+        at -= 2;
+        digits[at..at + 2].copy_from_slice(&PAIRS[(rest % 100) as usize]);
+        rest /= 100;
     }
+    if rest >= 10 {
+        at -= 2;
+        digits[at..at + 2].copy_from_slice(&PAIRS[rest as usize]);
+    } else if rest > 0 {
+        at -= 1;
+        digits[at] = b'0' + rest as u8;
+    }
+    // What is before them is zeros.
+    at = at.min(end - least_digits);
     if value < 0 {
         at -= 1;
         digits[at] = b'-';
     }
-    push_ascii(&digits[at..], out);
+    out.push_ascii(&digits[at..]);
 }
+
+/// The digits of each number below a hundred.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[b'0'; 2]; 100];
+    let mut number = 0;
+    while number < 100 {
+        pairs[number] = [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8];
+        number += 1;
+    }
+    pairs
+};
 
 /// Longest number that a column of whole numbers has, with its sign.
 pub(crate) const MAX_NUMBER_LEN: usize = 20;
@@ -61,13 +86,28 @@ pub(crate) fn push_hex(bytes: &[u8], out: &mut impl Out) {
             pair[0] = HEX_DIGITS[usize::from(byte >> 4)];
             pair[1] = HEX_DIGITS[usize::from(byte & 15)];
         }
-        push_ascii(&digits[..2 * part.len()], out);
+        out.push_ascii(&digits[..2 * part.len()]);
     }
 }
 
-/// Whether bytes are written so.
-pub(crate) fn is_hex(bytes: &[u8], digits: &[u8]) -> bool {
-    bytes.iter().zip(digits.chunks_exact(2)).all(|(byte, pair)| {
-        pair == [HEX_DIGITS[usize::from(byte >> 4)], HEX_DIGITS[usize::from(byte & 15)]]
-    })
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn numbers_are_those_of_the_standard_library(
+            value in prop_oneof![any::<i64>(), -1_100_i64..1_100, Just(i64::MIN), Just(i64::MAX)],
+            digits in 1_usize..19,
+        ) {
+            let mut out = Vec::new();
+            push_integer(value, 1, &mut out);
+            prop_assert_eq!(String::from_utf8_lossy(&out), value.to_string());
+            let mut text = String::new();
+            push_integer(value.saturating_abs(), digits, &mut text);
+            prop_assert_eq!(text, format!("{:0digits$}", value.saturating_abs()));
+        }
+    }
 }

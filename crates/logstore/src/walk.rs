@@ -42,18 +42,20 @@ impl Streams {
     fn new(source: &Source, query: &Query) -> Result<Self, blockstore::BlockError> {
         match source {
             Source::Block { block, .. } => {
-                let ordinals = block.select(query.matchers(), &query.range());
-                let groups =
-                    if query.is_search() && !ordinals.is_empty() {
+                let (ordinals, groups) = if query.is_search() {
+                    let streams = block.index().select(query.matchers());
+                    if streams.is_empty() {
+                        (streams, None)
+                    } else {
                         query.tell(0, 0)?;
                         let fields = query.fields().iter();
-                        Some(block.search(
-                            query.needles(),
-                            fields.map(|(n, v)| (n.as_str(), v.as_str())),
-                        )?)
-                    } else {
-                        None
-                    };
+                        let fields = fields.map(|(name, value)| (name.as_str(), value.as_str()));
+                        let groups = block.search(query.needles(), fields)?;
+                        (block.within(streams, &query.range(), &groups), Some(groups))
+                    }
+                } else {
+                    (block.select(query.matchers(), &query.range()), None)
+                };
                 let (block, ordinals) = (Arc::clone(block), ordinals.into_iter());
                 Ok(Streams::Block { block, ordinals, current: 0, groups })
             }

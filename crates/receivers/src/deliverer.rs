@@ -13,6 +13,7 @@ use model::Labels;
 use net::client::{AddressCheck, ClientCounters, ClientError, ClientOptions, Dns};
 use settings::alertmanager::{Config, Integration, IntegrationSettings};
 
+use crate::counters::DeliveryCounters;
 use crate::courier::Courier;
 use crate::dingtalk::DingTalk;
 use crate::discord::Discord;
@@ -50,6 +51,8 @@ pub struct DeliveryOptions {
     pub dns: Arc<Dns>,
     /// What is counted of connections.
     pub counters: Arc<ClientCounters>,
+    /// What is counted of attempts.
+    pub attempts: Arc<DeliveryCounters>,
     /// When receivers were told that punish who tells them too often. Give every [`Deliverer`] of
     /// the process the same, so that a reload of the configuration does not forget.
     pub marks: Arc<Marks>,
@@ -60,7 +63,8 @@ impl DeliveryOptions {
     pub fn operator(external_url: impl Into<String>) -> Self {
         let ClientOptions { addresses, dns, counters, .. } = ClientOptions::operator();
         let external_url = external_url.into();
-        DeliveryOptions { external_url, addresses, dns, counters, marks: Arc::default() }
+        let (attempts, marks) = (Arc::default(), Arc::default());
+        DeliveryOptions { external_url, addresses, dns, counters, attempts, marks }
     }
 
     fn client_options(&self) -> ClientOptions {
@@ -114,6 +118,7 @@ pub struct Deliverer {
     routes: HashMap<Arc<str>, Kv>,
     templates: Arc<Templates>,
     external_url: String,
+    attempts: Arc<DeliveryCounters>,
 }
 
 /// One integration.
@@ -156,7 +161,8 @@ impl Deliverer {
         let routes = tree.nodes().iter();
         let routes =
             routes.map(|node| (Arc::clone(&node.id), route_labels(&node.labels))).collect();
-        Ok(Deliverer { receivers, routes, templates, external_url: options.external_url })
+        let DeliveryOptions { external_url, attempts, .. } = options;
+        Ok(Deliverer { receivers, routes, templates, external_url, attempts })
     }
 
     /// Whether there is a receiver of this name.
@@ -239,18 +245,22 @@ impl Deliverer {
             external_url: &self.external_url,
             route_labels: self.routes.get(&notification.route_id).cloned().unwrap_or_default(),
         };
-        let deadline = Instant::now() + time;
-        let message = Message::new(notification, surroundings, now_ns, deadline, note);
+        let started = Instant::now();
+        let message = Message::new(notification, surroundings, now_ns, started + time, note);
         let sent = tokio::time::timeout(time, prepared.channel.send(&message)).await;
-        let failure = match sent {
-            Ok(Ok(store)) => return Outcome::Delivered { store },
-            Ok(Err(failure)) => failure,
-            Err(_) => Failure::retry(format!(
-                "not done within {time:?}, which is the time of one attempt; the receiver or the \
-                 way to it is too slow"
-            )),
+        let outcome = match sent {
+            Ok(Ok(store)) => Outcome::Delivered { store },
+            Ok(Err(failure)) => outcome(&message, failure),
+            Err(_) => outcome(
+                &message,
+                Failure::retry(format!(
+                    "not done within {time:?}, which is the time of one attempt; the receiver or \
+                     the way to it is too slow"
+                )),
+            ),
         };
-        outcome(&message, failure)
+        self.attempts.count(prepared.kind, &outcome, started.elapsed());
+        outcome
     }
 }
 

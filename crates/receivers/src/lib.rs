@@ -9,6 +9,7 @@
 //! [`net::client::AddressCheck`] allows and never follows a redirect to another host; no error
 //! shows a secret; an answer is read up to a limit, and at most 256 bytes of it are told.
 
+mod counters;
 mod courier;
 mod deliverer;
 mod dingtalk;
@@ -41,5 +42,6 @@ mod webex;
 mod webhook;
 mod wechat;
 
+pub use counters::{DeliveryCounters, DeliveryCounts};
 pub use deliverer::{BuildError, Deliverer, DeliveryOptions, TestResult};
 pub use throttle::Marks;

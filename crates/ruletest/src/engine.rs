@@ -140,7 +140,7 @@ impl Engine {
                 expr
             }
         };
-        query(&self.memory, &expr, t_ms, self.subquery_step_ms)
+        answer(&self.memory, &expr, t_ms, self.subquery_step_ms)
     }
 
     /// Answers a query without remembering its text, for templates.
@@ -150,7 +150,7 @@ impl Engine {
     pub(crate) fn ask(&self, text: &str, t_ms: i64) -> Result<Vec<Sample>, String> {
         let expr = promql::parse(text).map_err(|error| error.to_string())?;
         self.allowed(&expr)?;
-        query(&self.memory, &expr, t_ms, self.subquery_step_ms)
+        answer(&self.memory, &expr, t_ms, self.subquery_step_ms)
     }
 
     /// Whether an expression uses nothing that is switched off.
@@ -162,7 +162,12 @@ impl Engine {
     }
 }
 
-fn query(
+/// What an expression yields over samples in memory at a time, milliseconds since the epoch: a vector, or
+/// a number as one sample without labels.
+///
+/// # Errors
+/// It cannot be computed, or yields something else.
+pub fn answer(
     memory: &MemorySource,
     expr: &Expr,
     t_ms: i64,

@@ -14,7 +14,7 @@ mod shown;
 mod templates;
 mod test_file;
 
-pub use engine::Features;
+pub use engine::{Features, answer};
 pub use language::{checks, compile};
 pub use memory::{InsertError, MAX_SAMPLES, MemorySource, Point};
 pub use runner::{FileReport, TestOptions, TestReport, run_file};

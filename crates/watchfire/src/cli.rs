@@ -249,6 +249,14 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "FILE", env = "WATCHFIRE_ALERTMANAGER_CONFIG")]
     pub(crate) alertmanager_config: Option<PathBuf>,
 
+    /// Whether what this process tells of itself on /metrics is stored as well [default: true]
+    #[arg(long, value_name = "BOOL", env = "WATCHFIRE_OWN_METRICS")]
+    pub(crate) own_metrics: Option<bool>,
+
+    /// Whether the rules that Watchfire brings along are evaluated [default: true]
+    #[arg(long, value_name = "BOOL", env = "WATCHFIRE_BUILTIN_RULES")]
+    pub(crate) builtin_rules: Option<bool>,
+
     /// What is collected by files of other collectors of logs.
     #[command(flatten)]
     pub(crate) collectors: CollectorFiles,

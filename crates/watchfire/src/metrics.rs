@@ -87,6 +87,15 @@ impl Telemetry {
         ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], body).into_response()
     }
 
+    /// The whole page.
+    pub(crate) fn text(&self) -> Vec<u8> {
+        let mut body = Vec::with_capacity(64 << 10);
+        let out = &mut TextEncoder::new(&mut body);
+        self.render(out);
+        self.broker.render_tenants(None, out);
+        body
+    }
+
     fn render(&self, out: &mut TextEncoder<'_>) {
         render_build(out);
         let others = self.others.iter().flat_map(|rows| rows());
@@ -337,6 +346,50 @@ mod tests {
         assert_eq!(shown, listed(document), "docs/operating/console.md lists others");
     }
 
+    /// Rules and notifications that nobody runs.
+    fn alerting_of(broker: &Broker, executor: &Arc<Executor>) -> ruler::Running {
+        let keep = || Arc::new(crate::rule_data::BrokerKeep(broker.clone())) as Arc<_>;
+        let files = || Arc::new(crate::check::ThisMachine) as ruler::notify::Files;
+        let mode = settings::alertmanager::MatcherMode::Fallback;
+        let configuration = ruler::notify::NotifyConfiguration::without_file(mode, files());
+        let clock = Arc::new(ruler::Clock::default());
+        let deliver = crate::serve::receivers_of(&configuration, "http://w").expect("none");
+        let limits = alerting::notify::Limits::default();
+        let (notifications, _) = ruler::notify::Notifications::open(
+            keep(),
+            &configuration,
+            deliver,
+            limits,
+            Arc::clone(&clock),
+            Duration::ZERO,
+        )
+        .expect("nothing was kept");
+        let settings = ruler::rules::RuleSettings {
+            promql_files: Vec::new(),
+            logql_files: Vec::new(),
+            defaults: alerting::rules::Defaults::default(),
+            builtin_off: Some(BTreeSet::new()),
+            external_labels: model::Labels::empty(),
+            external_url: "http://w".to_owned(),
+            limits: alerting::rules::RuleLimits::default(),
+            resend_delay: Duration::from_secs(60),
+            catch_up: alerting::rules::CatchUpLimits::default(),
+            groups_at_once: 1,
+        };
+        let (rules, _) = ruler::rules::Rules::open(ruler::rules::Parts {
+            settings,
+            managed: Vec::new(),
+            files: files(),
+            keep: keep(),
+            queries: Arc::new(crate::rule_data::RuleQueries(Arc::clone(executor))),
+            store: Arc::new(crate::rule_data::RuleStore(broker.clone())),
+            notifications: notifications.clone(),
+            clock,
+        })
+        .expect("built-in rules are right");
+        ruler::Running { notifications, rules }
+    }
+
     #[tokio::test]
     async fn every_metric_is_documented_and_no_other() {
         let directory = tempfile::tempdir().expect("a temporary directory");
@@ -354,16 +407,18 @@ mod tests {
             1,
         ));
         let pushes = Pushgateway::start(broker.clone(), Duration::from_secs(60));
+        let running = alerting_of(&broker, &executor);
         let telemetry = Telemetry::new(broker, net, Some(&agent))
             .with_queries(executor)
             .with_rows(Box::new(move || pushes.rows()))
             .with_rows(Box::new(|| reload_rows(Reloaded { is_ok: true, in_effect_ms: 0 })))
-            .with_page(Box::new(|out| {
+            .with_page(Box::new(move |out| {
                 let status = agent::logs::CollectionStatus::default();
                 render_counters(status.rows().into_iter(), out);
                 status.render_files(out);
                 agent::logs::StageCounters::default().render(out);
                 agent::logs::PushCounters::render(&std::collections::BTreeMap::new(), out);
+                ruler::render(&running.notifications, &running.rules, out);
             }));
         let mut page = Vec::new();
         let out = &mut TextEncoder::new(&mut page);

@@ -15,6 +15,7 @@
 //! | [`feed`], [`numbers`] | live samples |
 //! | [`pages`], [`page_merge`] | a broker's own API, passed on |
 
+mod alerting;
 mod budget;
 mod census;
 mod counters;
@@ -58,6 +59,7 @@ use link::Link;
 use versions::Versions;
 use view::View;
 
+pub use alerting::passed_on_alerting_routes;
 pub use link::BrokerStatus;
 pub use logs::passed_on_log_routes;
 pub use pages::{elsewhere_routes, passed_on_routes};

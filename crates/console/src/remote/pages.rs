@@ -173,7 +173,7 @@ pub fn elsewhere_routes(brokers: &Brokers) -> Routes {
         .with_state(brokers.clone())
 }
 
-async fn pass_on(
+pub(super) async fn pass_on(
     State(brokers): State<Brokers>,
     principal: Principal,
     uri: Uri,
@@ -265,7 +265,11 @@ async fn page(mut client: Client, request: PageRequest) -> Result<Page, Fault> {
 
 /// 501, a status that senders try again on, so that what they hold is not dropped while somebody
 /// puts the address right.
-async fn elsewhere(State(brokers): State<Brokers>, method: Method, uri: Uri) -> Response {
+pub(super) async fn elsewhere(
+    State(brokers): State<Brokers>,
+    method: Method,
+    uri: Uri,
+) -> Response {
     let mut error = ApiError::new(
         ErrorType::Unavailable,
         format!(

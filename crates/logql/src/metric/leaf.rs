@@ -79,6 +79,7 @@ pub(super) fn evaluate(
         options,
         takes_runs,
         needs_lines,
+        is_as_stored: stages.is_empty(),
         numbers: HashMap::new(),
         series: Vec::new(),
         stream: Labels::empty(),
@@ -134,6 +135,8 @@ struct Leaf<'e> {
     options: &'e EvalOptions,
     takes_runs: bool,
     needs_lines: bool,
+    /// Whether no stage is left to run.
+    is_as_stored: bool,
     /// Numbers of series by their packed labels.
     numbers: HashMap<Vec<u8>, usize>,
     series: Vec<Held>,
@@ -161,6 +164,13 @@ impl Sink for Leaf<'_> {
         let steps = self.windows.of(entry.timestamp_ns);
         if steps.is_empty() {
             return Ok(());
+        }
+        // Fast path: what the stream alone tells is told once.
+        if let Some(number) = self.of_stream
+            && self.is_as_stored
+            && entry.metadata.is_empty()
+        {
+            return self.add_lines(number, steps, 1, entry.line_bytes);
         }
         let metadata = entry.metadata.iter().copied();
         let Some(kept) = self.pipeline.process(entry.timestamp_ns, entry.line, metadata) else {

@@ -84,7 +84,8 @@ impl Channel for Email {
 
         let port = port_number(&smarthost.port)?;
         let implicit = settings.force_implicit_tls.unwrap_or(port == 465);
-        let host = smarthost.host.as_str();
+        // As in Go, no host is this one.
+        let host = if smarthost.host.is_empty() { "localhost" } else { smarthost.host.as_str() };
         let broken = |error: ClientError| Failure::retry(error.to_string());
         let tcp = self.dialer.connect(host, port).await.map_err(broken)?;
         let mut dialogue = if implicit {

@@ -8,11 +8,12 @@ use async_trait::async_trait;
 use form_urlencoded::Serializer;
 use http::Method;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use settings::Secret;
 use settings::alertmanager::receivers::{Sns as Settings, SnsTarget};
 
 use crate::courier::{Answer, Courier, excerpt};
 use crate::message::{Channel, Failure, Kept, Message};
-use credentials::{Credentials, Source};
+use credentials::{Credentials, Own, Session, Source};
 use signature::{AMZ_DATE, AMZ_TOKEN, Signed, sign};
 
 /// Largest message, and the largest to phones.
@@ -87,25 +88,24 @@ impl Sns {
         Ok(fields)
     }
 
-    /// Sends a signed request to one of Amazon's services.
+    /// Sends a request to one of Amazon's services, signed if there are credentials.
     async fn call(
         &self,
         message: &Message<'_>,
-        service: &str,
-        region: &str,
-        url: &str,
-        credentials: &Credentials,
+        place: Place<'_>,
+        credentials: Option<&Credentials>,
         fields: &[(String, String)],
     ) -> Result<Answer, Failure> {
         const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
         let body = Serializer::new(String::new()).extend_pairs(fields).finish();
-        let Signed { authorization, date } =
-            sign(credentials, service, region, url, FORM, &body, message.now_ns);
-        message.conceal(&authorization);
-        let mut headers =
-            vec![(CONTENT_TYPE, FORM), (AMZ_DATE, &date), (AUTHORIZATION, &authorization)];
-        if let Some(token) = &credentials.token {
-            headers.push((AMZ_TOKEN, token.reveal()));
+        let Place { service, region, url } = place;
+        let signed = credentials
+            .map(|known| (known, sign(known, service, region, url, FORM, &body, message.now_ns)));
+        let mut headers = vec![(CONTENT_TYPE, FORM)];
+        if let Some((known, Signed { authorization, date })) = &signed {
+            message.conceal(authorization);
+            headers.extend([(AMZ_DATE, date.as_str()), (AUTHORIZATION, authorization)]);
+            headers.extend(known.token.iter().map(|token| (AMZ_TOKEN, token.reveal())));
         }
         let answer =
             self.courier.exchange(message, Method::POST, url, &headers, body.into()).await?;
@@ -127,49 +127,77 @@ impl Sns {
         message: &Message<'_>,
         region: &str,
     ) -> Result<Credentials, Failure> {
-        let own = self.source.credentials().map_err(Failure::retry)?;
+        let own = match self.source.own().map_err(Failure::retry)? {
+            Own::Keys(keys) => keys,
+            Own::WebIdentity { role_arn, token } => {
+                message.conceal(token.reveal());
+                let fields = [
+                    ("Action", "AssumeRoleWithWebIdentity"),
+                    ("RoleArn", role_arn.as_str()),
+                    ("WebIdentityToken", token.reveal()),
+                ];
+                self.session(message, region, Session::WebIdentity, None, &fields).await?
+            }
+        };
         message.conceal(own.secret_key.reveal());
         if let Some(token) = &own.token {
             message.conceal(token.reveal());
         }
-        if self.settings.role_arn.is_empty() {
+        let Settings { role_arn, external_id, .. } = &self.settings;
+        if role_arn.is_empty() {
             return Ok(own);
         }
-        if let Some(role) = self.source.role(message.now_ns) {
-            message.conceal(role.secret_key.reveal());
-            return Ok(role);
+        let mut fields = vec![("Action", "AssumeRole"), ("RoleArn", role_arn)];
+        if !external_id.is_empty() {
+            fields.push(("ExternalId", external_id));
         }
-        let mut fields = vec![
-            ("Action".to_owned(), "AssumeRole".to_owned()),
-            ("Version".to_owned(), "2011-06-15".to_owned()),
-            ("RoleArn".to_owned(), self.settings.role_arn.clone()),
-            ("RoleSessionName".to_owned(), "watchfire".to_owned()),
-        ];
-        if !self.settings.external_id.is_empty() {
-            fields.push(("ExternalId".to_owned(), self.settings.external_id.clone()));
+        self.session(message, region, Session::Role, Some(&own), &fields).await
+    }
+
+    /// Credentials of a session, fetched if there are none that are still good.
+    async fn session(
+        &self,
+        message: &Message<'_>,
+        region: &str,
+        session: Session,
+        own: Option<&Credentials>,
+        fields: &[(&str, &str)],
+    ) -> Result<Credentials, Failure> {
+        let taking = |failure: Failure| failure.while_doing("take the role");
+        if let Some(known) = self.source.session(session, message.now_ns) {
+            message.conceal(known.secret_key.reveal());
+            known.token.iter().for_each(|token| message.conceal(token.reveal()));
+            return Ok(known);
         }
+        let always = [("Version", "2011-06-15"), ("RoleSessionName", "watchfire")];
+        let fields = always.iter().chain(fields);
+        let fields: Vec<(String, String)> =
+            fields.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let url = self.source.sts_url(region);
-        let assuming = |failure: Failure| failure.while_doing("take the role");
-        let answer =
-            self.call(message, "sts", region, &url, &own, &fields).await.map_err(assuming)?;
+        let place = Place { service: "sts", region, url: &url };
+        let answer = self.call(message, place, own, &fields).await.map_err(taking)?;
         let text = String::from_utf8_lossy(&answer.body);
         let part = |name| element(&text, name);
         let (Some(access_key), Some(secret_key), Some(token)) =
             (part("AccessKeyId"), part("SecretAccessKey"), part("SessionToken"))
         else {
-            let text = "the answer to AssumeRole holds no credentials";
-            return Err(assuming(Failure::retry(text)));
+            return Err(taking(Failure::retry("the answer holds no credentials")));
         };
         message.conceal(&secret_key);
         message.conceal(&token);
-        let role = Credentials {
-            access_key,
-            secret_key: settings::Secret::new(secret_key),
-            token: Some(settings::Secret::new(token)),
-        };
-        self.source.keep_role(&role, message.now_ns);
-        Ok(role)
+        let (secret_key, token) = (Secret::new(secret_key), Some(Secret::new(token)));
+        let fetched = Credentials { access_key, secret_key, token };
+        self.source.keep(session, &fetched, message.now_ns);
+        Ok(fetched)
     }
+}
+
+/// Where a request goes.
+#[derive(Clone, Copy)]
+struct Place<'p> {
+    service: &'p str,
+    region: &'p str,
+    url: &'p str,
 }
 
 #[async_trait]
@@ -183,7 +211,8 @@ impl Channel for Sns {
             url => format!("{url}/"),
         };
         let credentials = self.credentials(message, &region).await?;
-        self.call(message, "sns", &region, &url, &credentials, &fields).await?;
+        let place = Place { service: "sns", region: &region, url: &url };
+        self.call(message, place, Some(&credentials), &fields).await?;
         Ok(None)
     }
 }
@@ -205,9 +234,12 @@ fn element(xml: &str, name: &str) -> Option<String> {
 mod tests {
     use std::collections::BTreeMap;
 
+    use settings::alertmanager::IntegrationSettings;
+
     use super::*;
     use crate::test_peer::{
-        KEY_HASH, NOW_NS, Peer, Seen, delivered, deliverer, failed, notification, retried,
+        KEY_HASH, NOW_NS, Peer, Seen, config, courier, delivered, deliverer, failed, notification,
+        retried, send,
     };
 
     fn keys(peer: &Peer, more: &str) -> String {
@@ -293,6 +325,48 @@ mod tests {
         assert!(message.ends_with("403: SignatureDoesNotMatch: <<secret>>"), "{message}");
         retried(deliverer.deliver(&notification("sns"), NOW_NS).await);
         retried(deliverer.deliver(&notification("sns"), NOW_NS).await);
+    }
+
+    #[tokio::test]
+    async fn a_role_is_taken_once() {
+        let session = |key: &str| {
+            format!(
+                "<C><AccessKeyId>{key}</AccessKeyId><SecretAccessKey>role-secret</SecretAccessKey>\
+                 <SessionToken>session-1234</SessionToken></C>"
+            )
+        };
+        let peer = Peer::start(move |seen, before| match seen.text().contains("AssumeRole") {
+            true => (200, "text/xml", session("ASIA")),
+            false if before > 2 => (400, "text/plain", "bad session-1234 role-secret".to_owned()),
+            false => (200, "text/xml", OK.to_owned()),
+        })
+        .await;
+        let config = config(&keys(&peer, ", topic_arn: t"));
+        let IntegrationSettings::Sns(settings) = &config.receivers[0].integrations[0].settings
+        else {
+            panic!("sns")
+        };
+        let mut settings = settings.clone();
+        settings.role_arn = "arn:role".to_owned();
+        settings.external_id = "ext".to_owned();
+        let sns = Sns {
+            source: Source::new(&settings).with_sts(peer.url("")),
+            courier: courier(),
+            settings: *settings,
+        };
+        assert_eq!(send(&sns, &notification("sns")).await, delivered());
+        assert_eq!(send(&sns, &notification("sns")).await, delivered());
+        let requests = peer.requests();
+        assert_eq!(requests.len(), 3);
+        let asked = fields(&requests[0]);
+        assert_eq!((asked["RoleArn"].as_str(), asked["ExternalId"].as_str()), ("arn:role", "ext"));
+        assert!(requests[0].header("authorization").contains("/eu-west-1/sts/aws4_request"));
+        let authorization = requests[1].header("authorization");
+        assert!(authorization.contains("Credential=ASIA/"), "{authorization}");
+        assert!(authorization.contains("host;x-amz-date;x-amz-security-token"), "{authorization}");
+        assert_eq!(requests[1].header("x-amz-security-token"), "session-1234");
+        let message = failed(send(&sns, &notification("sns")).await);
+        assert!(message.ends_with("400: bad <secret> <secret>"), "{message}");
     }
 
     #[test]

@@ -537,3 +537,6 @@ fn with_external(labels: &Labels, external: &Labels) -> Vec<(String, String)> {
     all.extend(labels.iter());
     all.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,7 +77,7 @@ pub(super) fn settings(
             rules.evaluation_interval.as_deref(),
         )?,
         query_offset_ms: duration_ms("rules.query_offset", rules.query_offset.as_deref())?,
-        builtin_off: rules.builtin.unwrap_or(true).then_some(off),
+        builtin_off: arguments.builtin_rules.or(rules.builtin).unwrap_or(true).then_some(off),
         limits: RuleLimits {
             max_alerts: rules.max_alerts.unwrap_or(default.max_alerts),
             max_alerts_per_rule: rules.max_alerts_per_rule.unwrap_or(default.max_alerts_per_rule),
@@ -108,6 +108,11 @@ pub(super) fn settings(
 }
 
 impl AlertingConfig {
+    /// Whether the operator named rules or receivers.
+    pub(crate) fn is_named(&self) -> bool {
+        !self.files.is_empty() || !self.log_files.is_empty() || self.file.is_some()
+    }
+
     /// Where users reach this server, which reaches itself by `own_url`.
     pub(crate) fn external_url(&self, own_url: &str) -> String {
         self.external_url.clone().unwrap_or_else(|| own_url.to_owned())

@@ -85,6 +85,8 @@ impl ConsoleRole {
             config: None,
             prometheus_config: None,
             alertmanager_config: None,
+            own_metrics: None,
+            builtin_rules: None,
             collectors: crate::cli::CollectorFiles::default(),
             cluster: crate::cli::ClusterArguments::default(),
             insecure_no_auth: arguments.insecure_no_auth,

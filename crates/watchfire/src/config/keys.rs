@@ -36,6 +36,14 @@ pub(super) struct File {
     pub(super) tenants: BTreeMap<String, TenantKeys>,
     pub(super) rules: Rules,
     pub(super) alertmanager: Alertmanager,
+    pub(super) own_metrics: OwnMetrics,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct OwnMetrics {
+    pub(super) enabled: Option<bool>,
+    pub(super) interval: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

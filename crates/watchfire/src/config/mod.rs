@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::cli::{AgentArguments, ServeArguments};
 use crate::ranges;
@@ -89,6 +90,8 @@ pub(crate) struct Config {
     pub(crate) tenants: broker::TenantSettings,
     /// Rules, and who is told of alerts.
     pub(crate) alerting: AlertingConfig,
+    /// How often what this process tells of itself is stored; `None` if it is not.
+    pub(crate) own_metrics: Option<Duration>,
     /// The budget of memory.
     pub(crate) memory: governor::Settings,
     /// By which defaults are smaller where there is little of it.
@@ -374,6 +377,7 @@ fn effective(
         agent: collecting,
         tenants,
         alerting: alerting::settings(file.rules, file.alertmanager, arguments)?,
+        own_metrics: own_metrics(&file.own_metrics, arguments.own_metrics)?,
         limits,
         memory,
         memory_bytes,
@@ -396,6 +400,16 @@ fn effective(
         arguments: arguments.clone(),
         yaml,
     })
+}
+
+/// How often what this process tells of itself is stored, if it is.
+fn own_metrics(keys: &keys::OwnMetrics, flag: Option<bool>) -> Result<Option<Duration>> {
+    let every_ms = duration_ms("own_metrics.interval", keys.interval.as_deref())?.unwrap_or(15_000);
+    let every = Duration::from_millis(u64::try_from(every_ms).unwrap_or(0));
+    if !(Duration::from_secs(1)..=Duration::from_secs(3_600)).contains(&every) {
+        bail!("own_metrics.interval: {every:?} is out of range; it must be from 1s to 1h");
+    }
+    Ok(flag.or(keys.enabled).unwrap_or(true).then_some(every))
 }
 
 /// The origins of `http.cors_origins`.
@@ -507,6 +521,8 @@ mod tests {
             syslog_tls_listen: None,
             prometheus_config: None,
             alertmanager_config: None,
+            own_metrics: None,
+            builtin_rules: None,
             config: None,
             collectors: crate::cli::CollectorFiles::default(),
             insecure_no_auth: false,

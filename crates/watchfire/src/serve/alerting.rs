@@ -258,6 +258,15 @@ fn deliver(
     Ok(Arc::new(Receivers(deliverer.with_context(named)?)))
 }
 
+/// Receivers of a configuration, for who runs them without the rest.
+#[cfg(test)]
+pub(crate) fn receivers_of(
+    configuration: &NotifyConfiguration,
+    external_url: &str,
+) -> Result<Arc<dyn Deliver>> {
+    deliver(configuration, &DeliveryOptions::operator(external_url))
+}
+
 fn rule_settings(
     config: &AlertingConfig,
     of_prometheus: &OfPrometheus,

@@ -132,6 +132,7 @@ pub(super) fn routes(
         .merge(console::about_log_routes(&console))
         .merge(console::passed_on_log_routes(brokers))
         .merge(console::passed_on_routes(brokers))
+        .merge(console::passed_on_alerting_routes(brokers))
         .merge(console::elsewhere_routes(brokers))
         .merge(console::account_routes(&security.accounts))
         .route("/metrics", [Method::GET], Access::Read, page)

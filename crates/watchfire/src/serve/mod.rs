@@ -45,6 +45,7 @@ mod loki_completion_tests;
 #[cfg(test)]
 mod loki_tests;
 mod otlp_ports;
+mod own_metrics;
 mod peer_port;
 #[cfg(test)]
 mod reload_tests;
@@ -60,6 +61,8 @@ mod telling;
 mod tests;
 
 pub(crate) use agent_role::run as run_agent;
+#[cfg(test)]
+pub(crate) use alerting::receivers_of;
 pub(crate) use console_role::run as run_console;
 
 use alerting::Alerting;
@@ -229,6 +232,13 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     let (scraping, scraped) = scraping.unzip();
     let telling = Telling::new(&config, collect, &broker, scraping.as_ref(), cluster.as_ref());
     let url = format!("{}://{}", security.scheme(), words::elsewhere(address));
+    if cluster.is_some() && config.alerting.is_named() {
+        tracing::warn!(
+            "rules are not evaluated in a cluster yet, and nobody is notified: rules.files, \
+             rules.log_files and alertmanager.yml have no effect here; let one machine or Prometheus \
+             evaluate them"
+        );
+    }
     let external_url = config.alerting.external_url(&url);
     let alerting = match cluster.is_none() && config.alerting.is_on {
         false => None,
@@ -251,7 +261,12 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
             }
         }));
     }
-    let reads = telling.to_consoles(&broker, &config, url, scraping.clone());
+    let seat = alerting.as_ref().map(|alerting| alerting.seat().clone()).unwrap_or_default();
+    let of_alerting = || {
+        let (url, started_ms) = (external_url.clone(), now_ms());
+        alerting::routes(&seat, url, started_ms, Arc::clone(&net_metrics))
+    };
+    let reads = telling.to_consoles(&broker, &config, url, scraping.clone(), of_alerting());
     let calls = peer_port::calls(&config, &security, &broker, reads);
     let peers = match (&cluster, peers) {
         (Some(cluster), peers) => {
@@ -274,11 +289,10 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
         None => peers.as_ref().map(|peers| words::elsewhere(peers.address())),
     };
     let reloading = Arc::clone(&telling.reloading);
-    let seat = alerting.as_ref().map(|alerting| alerting.seat().clone()).unwrap_or_default();
-    let of_alerting = alerting::routes(&seat, external_url, now_ms(), Arc::clone(&net_metrics));
-    let routes =
-        all_routes(telling, &broker, telemetry, &security, peer_address, scraping.as_ref())
-            .merge(of_alerting);
+    let own = config.own_metrics.map(|every| (config.agent.instance.clone(), every));
+    let by = scraping.as_ref();
+    let routes = all_routes(telling, &broker, telemetry, &security, peer_address, by, own)
+        .merge(of_alerting());
     let origins = origins.with_readers(config.cors_origins.clone(), routes.table());
     let router = origins.layer(security.guard(routes.into_router()));
     front.open(net::compress::layer(router));
@@ -378,9 +392,10 @@ fn all_routes(
     security: &Security,
     peers: Option<String>,
     scraping: Option<&Arc<Scraping>>,
+    own: Option<(String, Duration)>,
 ) -> Routes {
     let reloads = reloading::routes(&telling.reloading);
-    let mut routes = routes(telling, broker, telemetry, scraping)
+    let mut routes = routes(telling, broker, telemetry, scraping, own)
         .merge(console::account_routes(&security.accounts))
         .merge(console::administration_routes(administration(broker)));
     if let Some(address) = peers {
@@ -409,6 +424,7 @@ fn routes(
     broker: &Broker,
     telemetry: Telemetry,
     scraping: Option<&Arc<Scraping>>,
+    own: Option<(String, Duration)>,
 ) -> Routes {
     let Telling { executor, console, pushes, reloading, cluster } = telling;
     let for_telemetry = Arc::clone(&pushes);
@@ -422,6 +438,10 @@ fn routes(
         .with_rows(Box::new(move || reload_rows(reloading.last())));
     let collection = telemetry.collection().cloned();
     let telemetry = Arc::new(telemetry);
+    if let Some((instance, every)) = own {
+        let (telemetry, broker) = (Arc::clone(&telemetry), broker.clone());
+        tokio::spawn(own_metrics::store(telemetry, broker, instance, every));
+    }
     let metrics = async move |principal: Principal| telemetry.page(&principal);
     Routes::new()
         .merge(broker::routes(broker))

@@ -108,12 +108,14 @@ impl Telling {
         config: &Config,
         url: String,
         scraping: Option<Arc<Scraping>>,
+        of_alerting: net::Routes,
     ) -> ReadSettings {
         let pages = console::told_routes(&self.console)
             .merge(console::log_routes(&self.console))
             .merge(broker::pushgateway_pages(&self.pushes))
             .merge(broker::ha_routes(broker))
             .merge(cluster_status_routes(&self.cluster))
+            .merge(of_alerting)
             .into_router();
         let (name, retention) = (config.agent.instance.clone(), about(config, false).retention);
         let facts = move || BrokerFacts {

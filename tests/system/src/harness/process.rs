@@ -133,6 +133,7 @@ impl Launch {
         let stderr_start = stderr.seek(SeekFrom::End(0))?;
         let child = Command::new(&words[0])
             .args(&words[1..])
+            .envs(QUIET)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
@@ -153,6 +154,10 @@ impl Launch {
         })
     }
 }
+
+/// Tests count what is stored: what a program stores by itself is for those to ask for that want it.
+const QUIET: [(&str, &str); 2] =
+    [("WATCHFIRE_OWN_METRICS", "false"), ("WATCHFIRE_BUILTIN_RULES", "false")];
 
 /// Where the program under test lies: `WATCHFIRE_BIN`, else beside this test program.
 pub(crate) fn binary() -> PathBuf {

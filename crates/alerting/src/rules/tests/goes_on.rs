@@ -68,7 +68,7 @@ fn texts_follow_the_configuration() {
             limits: &RuleLimits::default(),
             resend_delay_ms: MIN,
         };
-        let group = bench.group();
+        let mut group = bench.group();
         let evaluation = group.evaluation_at(minute * MIN);
         group.apply(&evaluation, 0, Ok(vec![up("a", 1.0)]), Timing::default(), &with);
         group.written(&evaluation, 0, Ok(()));

@@ -72,7 +72,9 @@ impl Stored {
         let telling = Telling::new(&config, false, &broker, None, None);
         let mut open = Vec::new();
         for _ in 0..ports {
-            let reads = telling.to_consoles(&broker, &config, "http://b:9595".to_owned(), None);
+            let url = "http://b:9595".to_owned();
+            let alerting = ruler::rules::rule_routes(&ruler::Seat::default());
+            let reads = telling.to_consoles(&broker, &config, url, None, alerting);
             let bound = PeerPort::bind(&config, Arc::clone(&metrics)).await;
             let bound = bound.expect("listens").expect("a free port");
             let calls = peer_port::calls(&config, &security, &broker, reads);
@@ -81,7 +83,7 @@ impl Stored {
         let addresses: Vec<_> = open.iter().map(|port| words::elsewhere(port.address())).collect();
         let telemetry = Telemetry::new(broker.clone(), Arc::clone(&metrics), None);
         let joins = Some(addresses[0].clone());
-        let routes = all_routes(telling, &broker, telemetry, &security, joins, None);
+        let routes = all_routes(telling, &broker, telemetry, &security, joins, None, None);
         let direct = net::auth::without_login(routes.into_router());
         let ports = open.into_iter().map(Some).collect();
         Stored { broker, ports, addresses, direct, _directory: directory }
