@@ -6,12 +6,14 @@
 // The link is the one that another server, which wants a login, printed when it started; CLUSTER is the URL of a
 // broker of a cluster.
 // One line per check, `name ok` or `name FAIL: why`; the last line counts them, the exit code says whether all passed.
+// ALERTS_HOOK is the port that the server's receivers send to, see alerts.mjs.
 // CHROMIUM names another browser, SCREENSHOTS a folder for a picture of each page.
 
 import { mkdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
+import { checkAlerts, postAlerts } from './alerts.mjs';
 import { checkCardinality } from './cardinality.mjs';
 import { checkBrokers, checkCluster, checkLeaving } from './cluster.mjs';
 import { checkExplore, importDistributions } from './explore.mjs';
@@ -115,6 +117,10 @@ const SETTLED = {
   groups: '[data-groups] tbody tr',
   line: '.list .row.open tr',
   numbers: '#log-numbers td.value',
+  alerts: '[data-rows]',
+  rules: '[data-group]',
+  silences: 'main .panel',
+  receivers: '[data-receiver]',
   targets: 'h1, .message',
   agents: 'h1, .message',
   heatmap: 'canvas[data-heat]',
@@ -161,6 +167,10 @@ const PAGES = [
   { name: 'groups', path: logs(ALL_LINES, { tab: 'groups' }) },
   { name: 'line', path: logs(ALL_LINES, { line: lastLine(), wrap: '1', pretty: '1' }) },
   { name: 'numbers', path: logs(`sum by (app) (count_over_time(${ALL_LINES}[1h]))`, { tab: 'table' }) },
+  { name: 'alerts', path: '/alerts' },
+  { name: 'rules', path: '/rules' },
+  { name: 'silences', path: '/silences' },
+  { name: 'receivers', path: '/receivers' },
   { name: 'targets', path: '/targets' },
   { name: 'agents', path: '/agents' },
   { name: 'heatmap', path: explored('sum(rate(pay_duration_seconds[1m]))', { tab: 'heatmap' }) },
@@ -178,6 +188,7 @@ const PAGES = [
 /** Those that move; the others have settled once they are there. */
 const LIVELY = ['hosts', 'host', 'explore'];
 
+await check('alerts are posted', () => postAlerts(base));
 await check('a group is pushed', () => pushPayloads(base));
 await check('histograms and exemplars are stored', () => importDistributions(base));
 
@@ -503,6 +514,7 @@ await check('a server that has nothing to push is not called live, and what was 
 
 await checkExplore({ open, check, demand });
 await checkLogs({ base, open, check, demand });
+await checkAlerts({ base, open, check, demand });
 await checkCardinality({ base, open, check, demand });
 await checkQueries({ base, open, check, demand });
 await checkCluster({ open, check, demand });

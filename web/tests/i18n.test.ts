@@ -34,7 +34,7 @@ describe('dictionaries', () => {
   });
 
   test('are there where they are read: only pages that are loaded with their texts read those', () => {
-    const withTexts = /pages\/(access|agents|cardinality|cluster|explore|login|logs|pushes|queries|status|targets)\//;
+    const withTexts = /pages\/(access|agents|alerts|cardinality|cluster|explore|login|logs|pushes|queries|receivers|rules|silences|status|targets)\//;
     const early = sources(join(import.meta.dirname, '../src')).filter((path) => !withTexts.test(path) && !/i18n\//.test(path));
     const misread = early.flatMap((path) => {
       const code = readFileSync(path, 'utf8');

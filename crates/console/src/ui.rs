@@ -68,6 +68,10 @@ fn is_route(path: &str) -> bool {
     let host = path.strip_prefix("host/").is_some_and(|instance| !instance.contains('/'));
     let others = [
         "logs",
+        "alerts",
+        "rules",
+        "silences",
+        "receivers",
         "agents",
         "targets",
         "queries",

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::harness::ports::free_ports;
 use crate::harness::process::binary;
 use crate::harness::{Group, Launch, Scratch, Server};
 
@@ -22,6 +23,26 @@ scrape_configs:
     relabel_configs:
       - {source_labels: [__address__], regex: 'dropped:.*', action: drop}
 ";
+
+/// A rule that fires and one that fails.
+const RULES: &str = "\
+groups:
+  - name: browser
+    interval: 2s
+    rules:
+      - {alert: Busy, expr: 'node_load1 >= 0', labels: {severity: page}, annotations: {summary: 'Load is {{ $value }}'}}
+      - {alert: Unclear, expr: 'node_cpu_seconds_total * on (instance) node_cpu_seconds_total'}
+";
+
+/// Two receivers that tell the script.
+fn receivers(port: u16) -> String {
+    format!(
+        "route:\n  receiver: hook\n  group_by: [alertname]\n  group_wait: 1s\n  group_interval: 5s\n  \
+         routes: [{{receiver: pager, matchers: ['severity=\"page\"']}}]\nreceivers:\n  \
+         - {{name: hook, webhook_configs: [{{url: 'http://127.0.0.1:{port}/'}}]}}\n  \
+         - {{name: pager, webhook_configs: [{{url: 'http://127.0.0.1:{port}/pager'}}]}}\n"
+    )
+}
 
 /// The repository's root.
 pub(crate) fn root() -> PathBuf {
@@ -40,8 +61,15 @@ fn console(scratch: &Scratch) -> Result<String> {
     );
     let targets = scratch.join("prometheus.yml");
     std::fs::write(&targets, TARGETS).context("write prometheus.yml")?;
-    let scraping = ["--prometheus-config", &targets.display().to_string()];
-    let server = Launch::all(&scratch.join("data")).arguments(&scraping).start()?;
+    let (rules, notifying) = (scratch.join("rules.yml"), scratch.join("alertmanager.yml"));
+    let hook = free_ports(1)?[0];
+    std::fs::write(&rules, RULES).context("write rules.yml")?;
+    std::fs::write(&notifying, receivers(hook)).context("write alertmanager.yml")?;
+    let (targets, notifying) = (targets.display().to_string(), notifying.display().to_string());
+    let server = Launch::all(&scratch.join("data"))
+        .config(&format!("rules: {{files: ['{}']}}\n", rules.display()))
+        .arguments(&["--prometheus-config", &targets, "--alertmanager-config", &notifying])
+        .start()?;
     let beside = scratch.join("login");
     std::fs::create_dir(&beside).context("make a directory for the second server")?;
     let guarded = Launch::all(&beside.join("data"))
@@ -58,6 +86,7 @@ fn console(scratch: &Scratch) -> Result<String> {
     let mut child = Command::new("node")
         .args(["run.mjs", &url(&server), &setup_link, &url(&founder)])
         .current_dir(&directory)
+        .env("ALERTS_HOOK", hook.to_string())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

@@ -8,6 +8,10 @@ export type Route =
   | { page: 'host'; instance: string }
   | { page: 'explore' }
   | { page: 'logs' }
+  | { page: 'alerts' }
+  | { page: 'rules' }
+  | { page: 'silences' }
+  | { page: 'receivers' }
   | { page: 'agents' }
   | { page: 'targets' }
   | { page: 'queries' }
@@ -29,6 +33,10 @@ export function match(pathname: string): Route {
   if (pathname === '/' || pathname === '/hosts') return { page: 'hosts' };
   if (pathname === '/explore') return { page: 'explore' };
   if (pathname === '/logs') return { page: 'logs' };
+  if (pathname === '/alerts') return { page: 'alerts' };
+  if (pathname === '/rules') return { page: 'rules' };
+  if (pathname === '/silences') return { page: 'silences' };
+  if (pathname === '/receivers') return { page: 'receivers' };
   if (pathname === '/agents') return { page: 'agents' };
   if (pathname === '/targets') return { page: 'targets' };
   if (pathname === '/queries') return { page: 'queries' };

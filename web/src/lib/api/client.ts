@@ -137,6 +137,35 @@ async function exchange<T>(path: string, init: RequestInit): Promise<Answer<T>> 
 export const getWhole = async <T>(path: string, signal?: AbortSignal): Promise<T> =>
   (await fetchJson(path, narrowed({ signal: signal ?? null }))) as T;
 
+/**
+ * An answer that is its data, without an envelope, as Alertmanager's API has them. Its refusals are a text of
+ * JSON, or an object with a message.
+ */
+export async function bare<T>(path: string, init: RequestInit = {}): Promise<T> {
+  let response: Response;
+  let text: string;
+  try {
+    response = await fetch(path, narrowed(init));
+    text = await response.text();
+  } catch (error) {
+    if (init.signal?.aborted) throw error;
+    throw new ApiError('network', error instanceof Error ? error.message : String(error));
+  }
+  const isJson = response.headers.get('content-type')?.startsWith('application/json') === true;
+  let told: unknown;
+  try {
+    told = isJson ? JSON.parse(text) : undefined;
+  } catch {
+    throw new ApiError('network', `${response.status} ${response.statusText}`.trim());
+  }
+  if (response.ok) return told as T;
+  if (response.status === 401) unauthorized();
+  const { message, error } = (typeof told === 'object' && told !== null ? told : {}) as { message?: unknown; error?: unknown };
+  const why = typeof told === 'string' ? told : (message ?? error ?? `${response.status} ${response.statusText}`);
+  const types: Record<number, string> = { 401: 'unauthorized', 403: 'forbidden', 404: 'not_found', 503: 'unavailable' };
+  throw new ApiError(types[response.status] ?? 'bad_data', String(why));
+}
+
 /** A plain read that is not of the tenant that is chosen, but of all. */
 export const getAll = async <T>(path: string, signal?: AbortSignal): Promise<T> =>
   (await fetchJson(path, { signal: signal ?? null })).data as T;

@@ -1,8 +1,10 @@
+import { enAlerts } from './en-alerts';
 import { enLogs } from './en-logs';
 
 /** What the pages say that are loaded when somebody goes there; see `en.ts`. */
 export const enPages = {
   ...enLogs,
+  ...enAlerts,
   'explore.title': 'Explore',
   'explore.run': 'Run',
   'explore.runHint': 'Run all queries (Ctrl-Enter)',

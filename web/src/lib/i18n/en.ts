@@ -280,6 +280,11 @@ export const en = {
   'palette.page': 'Page',
   'palette.command': 'Command',
 
+  'app.alerts': 'Alerts',
+  'app.firing': '{n} alert fires | {n} alerts fire',
+  'app.rules': 'Rules',
+  'app.silences': 'Silences',
+  'app.receivers': 'Receivers',
   'app.agents': 'Agents',
   'app.targets': 'Targets',
   'app.logOut': 'Log out',

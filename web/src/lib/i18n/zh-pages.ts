@@ -1,8 +1,10 @@
+import { zhAlerts } from './zh-alerts';
 import { zhLogs } from './zh-logs';
 import type { PageDictionary } from './en-pages';
 
 export const zhPages: PageDictionary = {
   ...zhLogs,
+  ...zhAlerts,
   'explore.title': '查询',
   'explore.run': '运行',
   'explore.runHint': '运行所有查询（Ctrl-Enter）',

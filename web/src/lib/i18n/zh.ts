@@ -277,6 +277,11 @@ export const zh: Dictionary = {
   'palette.page': '页面',
   'palette.command': '命令',
 
+  'app.alerts': '告警',
+  'app.firing': '{n} 个告警正在触发',
+  'app.rules': '规则',
+  'app.silences': '静默',
+  'app.receivers': '接收者',
   'app.agents': '代理',
   'app.targets': '抓取目标',
   'app.logOut': '退出登录',

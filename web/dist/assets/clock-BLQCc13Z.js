@@ -1,0 +1,1 @@
+var e=0,t=1/0;function n(n,r,i){let a=i-r;a>t*1.5?t*=1.05:(t=a,e=n-(r+i)/2)}var r=()=>Date.now()+e;export{n,r as t};

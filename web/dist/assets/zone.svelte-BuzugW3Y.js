@@ -1,0 +1,1 @@
+import{V as e,it as t,n,nt as r,ot as i,t as a}from"./storage-DrBpxXg9.js";var o=i(r(a(`zone`,e=>e===`local`||e===`UTC`)??`local`)),s={get chosen(){return e(o)},choose(e){t(o,e,!0),n(`zone`,e)}},c=()=>Intl.DateTimeFormat().resolvedOptions().timeZone,l=t=>e(o)===`UTC`?0:-new Date(t).getTimezoneOffset(),u=e=>new Date(e+l(e)*6e4);export{s as i,c as n,l as r,u as t};

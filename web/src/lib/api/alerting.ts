@@ -1,0 +1,232 @@
+/** Rules and alerts as Prometheus tells them, alerts and silences as Alertmanager does, and what neither tells. */
+
+import { bare, get, send, type Labels } from './client';
+
+export interface RuleAlert {
+  labels: Labels;
+  annotations: Labels;
+  state: 'pending' | 'firing' | 'inactive';
+  activeAt: string;
+  value: string;
+  keepFiringSince?: string;
+}
+
+interface AnyRule {
+  name: string;
+  query: string;
+  labels?: Labels;
+  health: string;
+  lastError?: string;
+  evaluationTime: number;
+  lastEvaluation: string;
+}
+
+export interface AlertingRule extends AnyRule {
+  type: 'alerting';
+  state: 'firing' | 'pending' | 'inactive' | 'unknown';
+  /** `for`, in seconds. */
+  duration: number;
+  keepFiringFor: number;
+  annotations: Labels;
+  alerts: RuleAlert[];
+}
+
+export interface RecordingRule extends AnyRule {
+  type: 'recording';
+}
+
+export type Rule = AlertingRule | RecordingRule;
+
+export interface RuleGroup {
+  name: string;
+  file: string;
+  rules: Rule[];
+  /** Seconds. */
+  interval: number;
+  limit: number;
+  evaluationTime: number;
+  lastEvaluation: string;
+  /** Absent: PromQL. */
+  language?: string;
+}
+
+export interface Mute {
+  state: 'active' | 'suppressed' | 'unprocessed';
+  silencedBy: string[];
+  inhibitedBy: string[];
+  mutedBy: string[];
+}
+
+export interface NotifiedAlert {
+  fingerprint: string;
+  labels: Labels;
+  annotations: Labels;
+  startsAt: string;
+  endsAt: string;
+  updatedAt: string;
+  generatorURL?: string;
+  receivers: { name: string }[];
+  status: Mute;
+}
+
+export interface NotifiedGroup {
+  labels: Labels;
+  receiver: { name: string };
+  alerts: NotifiedAlert[];
+}
+
+export interface SilenceMatcher {
+  name: string;
+  value: string;
+  isRegex: boolean;
+  isEqual: boolean;
+}
+
+/** When a silence holds between its ends; of a part that is missing anything will do. */
+export interface Interval {
+  times?: { start_time: string; end_time: string }[];
+  weekdays?: string[];
+  days_of_month?: string[];
+  months?: string[];
+  years?: string[];
+  location?: string;
+}
+
+export interface SilenceDraft {
+  id?: string;
+  matchers: SilenceMatcher[];
+  startsAt: string;
+  endsAt: string;
+  createdBy: string;
+  comment: string;
+  annotations?: Labels;
+  intervals?: Interval[];
+}
+
+export interface Silence extends SilenceDraft {
+  id: string;
+  status: { state: 'active' | 'pending' | 'expired' };
+  updatedAt: string;
+}
+
+export interface RouteEnd {
+  id: string;
+  receiver: string;
+  groupLabels: Labels;
+  groupKey: string;
+  mutedBy: string[];
+}
+
+export interface Explanation {
+  state: Mute['state'];
+  labels: Labels;
+  inhibitedBy: { fingerprint: string; labels: Labels; startsAt?: string }[];
+  silencedBy: Silence[];
+  mutedBy: string[];
+  routes: RouteEnd[];
+  groups: {
+    key: string;
+    route: string;
+    labels: Labels;
+    receiver: string;
+    alerts: number;
+    mutedBy: string[];
+    lastFlush: string | null;
+    nextFlush: string;
+    integrations: { integration: string; index: number; notifiedAt: string | null; reason: string | null; attempts: number; error: string | null }[];
+  }[];
+}
+
+export interface RouteNode {
+  id: string;
+  receiver: string;
+  matchers: string[];
+  /** Null: all labels. */
+  groupBy: string[] | null;
+  groupWaitSeconds: number;
+  groupIntervalSeconds: number;
+  repeatIntervalSeconds: number;
+  muteTimeIntervals: string[];
+  activeTimeIntervals: string[];
+  mutedBy: string[];
+  continue: boolean;
+  firing: number;
+  routes: RouteNode[];
+}
+
+export interface Delivery {
+  atMs: number;
+  tookSeconds: number;
+  receiver: string;
+  integration: string;
+  index: number;
+  groupKey: string;
+  groupLabels: Labels;
+  route: string;
+  reason: string;
+  firing: number;
+  resolved: number;
+  alerts: string[];
+  attempt: number;
+  outcome: 'delivered' | 'retry' | 'failed';
+  error: string | null;
+}
+
+export interface Receiver {
+  name: string;
+  labels: Labels;
+  integrations: { integration: string; index: number; sendResolved: boolean; lastDelivered: Delivery | null; lastFailed: Delivery | null }[];
+  counts: Record<string, { attempts: number; delivered: number; retried: number; failed: number }>;
+}
+
+export interface Tested {
+  integration: string;
+  index: number;
+  outcome: Delivery['outcome'];
+  error: string | null;
+  tookSeconds: number;
+}
+
+export type Rendered = { text: string } | { error: { message: string; template: string; line: number | null; column: number | null } };
+
+export interface RenderWish {
+  template: string;
+  html?: boolean;
+  fingerprint?: string;
+  alerts?: { labels: Labels; annotations?: Labels; startsAt?: string }[];
+  receiver?: string;
+}
+
+const asked = (params: Record<string, string>): string => new URLSearchParams(params).toString();
+const json = (method: string, body: unknown): RequestInit => ({
+  method,
+  body: JSON.stringify(body),
+  headers: { 'Content-Type': 'application/json' },
+});
+const OWN = '/api/v1/notifications';
+
+export const alerting = {
+  rules: async (signal?: AbortSignal) => (await get<{ groups: RuleGroup[] }>('/api/v1/rules', signal)).groups,
+  rulesNamed: async (name: string, signal?: AbortSignal) =>
+    (await get<{ groups: RuleGroup[] }>(`/api/v1/rules?${asked({ type: 'alert', 'rule_name[]': name })}`, signal)).groups,
+  ruleAlerts: async (signal?: AbortSignal) => (await get<{ alerts: RuleAlert[] }>('/api/v1/alerts', signal)).alerts,
+  groups: (signal?: AbortSignal) => bare<NotifiedGroup[]>('/api/v2/alerts/groups', { signal: signal ?? null }),
+  alerts: (signal?: AbortSignal) => bare<NotifiedAlert[]>('/api/v2/alerts', { signal: signal ?? null }),
+  silences: (signal?: AbortSignal) => bare<Silence[]>('/api/v2/silences', { signal: signal ?? null }),
+  silence: (id: string) => bare<Silence>(`/api/v2/silence/${encodeURIComponent(id)}`),
+  /** Yields the silence's id, which is a new one if the change makes another silence of it. */
+  saveSilence: async (draft: SilenceDraft) => (await bare<{ silenceID: string }>('/api/v2/silences', json('POST', draft))).silenceID,
+  expireSilence: (id: string) => bare<void>(`/api/v2/silence/${encodeURIComponent(id)}`, { method: 'DELETE' }),
+  explain: (fingerprint: string, signal?: AbortSignal) => get<Explanation>(`${OWN}/explain?${asked({ fingerprint })}`, signal),
+  explainLabels: (labels: Labels, signal?: AbortSignal) => get<Explanation>(`${OWN}/explain?${asked({ labels: JSON.stringify(labels) })}`, signal),
+  receivers: async (signal?: AbortSignal) => (await get<{ receivers: Receiver[] }>(`${OWN}/receivers`, signal)).receivers,
+  deliveries: async (params: Record<string, string>, signal?: AbortSignal) =>
+    (await get<{ deliveries: Delivery[] }>(`${OWN}/deliveries?${asked(params)}`, signal)).deliveries,
+  routes: async (signal?: AbortSignal) => (await get<{ route: RouteNode }>(`${OWN}/routes`, signal)).route,
+  routesOf: async (labels: Labels, signal?: AbortSignal) =>
+    (await get<{ routes: RouteEnd[] }>(`${OWN}/routes/match?${asked({ labels: JSON.stringify(labels) })}`, signal)).routes,
+  /** Which alerts that fire now a silence would be for. */
+  previewSilence: (matchers: SilenceMatcher[]) => send<{ count: number; alerts: NotifiedAlert[] }>('POST', `${OWN}/silence_preview`, { matchers }),
+  render: (wish: RenderWish) => send<Rendered>('POST', `${OWN}/render`, wish),
+  test: async (receiver: string) => (await send<{ results: Tested[] }>('POST', `${OWN}/test`, { receiver })).results,
+};
