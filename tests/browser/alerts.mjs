@@ -23,10 +23,11 @@ export const postAlerts = (base) =>
     {
       labels: { alertname: 'BrowserDisk', instance: 'db-1:9100', severity: 'critical', team: 'db', note: PAYLOAD },
       annotations: { summary: `Disk of db-1 ${PAYLOAD}`, runbook: 'https://example.com/runbook', trap: 'javascript:window.ran=1' },
+      startsAt: later(-60_000),
       endsAt: later(3_600_000),
     },
-    { labels: { alertname: 'BrowserDisk', instance: 'db-2:9100', severity: 'warning', team: 'db' }, annotations: { summary: 'Disk of db-2' }, endsAt: later(3_600_000) },
-    { labels: { alertname: 'BrowserWeb', instance: 'web-1:9100', severity: 'page', team: 'web' }, annotations: { summary: 'Web is slow' }, endsAt: later(3_600_000) },
+    { labels: { alertname: 'BrowserDisk', instance: 'db-2:9100', severity: 'warning', team: 'db' }, annotations: { summary: 'Disk of db-2' }, startsAt: later(-60_000), endsAt: later(3_600_000) },
+    { labels: { alertname: 'BrowserWeb', instance: 'web-1:9100', severity: 'page', team: 'web' }, annotations: { summary: 'Web is slow' }, startsAt: later(-60_000), endsAt: later(3_600_000) },
   ]);
 
 const rowOf = (page, text) => page.locator('.alert .row').filter({ hasText: text });
@@ -261,6 +262,7 @@ export async function checkAlerts({ base, open, check, demand }) {
       Array.from({ length: MANY }, (_, n) => ({
         labels: { alertname: `Crowd${n % 20}`, instance: `host-${n}:9100`, severity: ['info', 'warning', 'critical'][n % 3], team: `t${n % 7}` },
         annotations: { summary: `number ${n}` },
+        startsAt: later(-n * 1000),
         endsAt: later(120_000),
       })),
     ),
