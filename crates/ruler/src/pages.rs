@@ -15,6 +15,9 @@ const WHOLE: u8 = 0;
 const IN_PIECES: u8 = 1;
 const HEADER_BYTES: usize = 2;
 
+/// Names of values that cannot be read, and why.
+pub(crate) type Problems = Vec<(String, String)>;
+
 /// All values below a prefix.
 pub(crate) struct Pages {
     keep: Arc<dyn Keep>,
@@ -27,7 +30,7 @@ impl Pages {
     }
 
     /// All values, by what follows the prefix in their keys, and those that cannot be read with the reason.
-    pub(crate) fn read(&self) -> (BTreeMap<String, Vec<u8>>, Vec<(String, String)>) {
+    pub(crate) fn read(&self) -> (BTreeMap<String, Vec<u8>>, Problems) {
         let all: BTreeMap<String, Vec<u8>> = self.keep.list(self.prefix).into_iter().collect();
         let (mut values, mut problems) = (BTreeMap::new(), Vec::new());
         for (key, value) in all.iter().filter(|(key, _)| !key.contains('#')) {

@@ -110,6 +110,9 @@ pub struct Notifications {
     inner: Arc<Inner>,
 }
 
+/// How many messages are under way to each integration, by receiver and place.
+type Turns = HashMap<(Arc<str>, usize), Arc<Semaphore>>;
+
 struct Inner {
     core: Mutex<Core>,
     deliver: RwLock<Arc<dyn Deliver>>,
@@ -121,7 +124,7 @@ struct Inner {
     /// Whether what is sent now was not written down.
     is_unwritten: AtomicBool,
     configuration: RwLock<NotifyConfiguration>,
-    turns: Mutex<HashMap<(Arc<str>, usize), Arc<Semaphore>>>,
+    turns: Mutex<Turns>,
     counters: NotifyCounters,
     deliveries: Deliveries,
 }

@@ -18,6 +18,9 @@ use serde_json::{Value, json};
 use super::RuleLanguage;
 use crate::Seat;
 
+/// Groups, each with the language of its rules.
+type Groups = Vec<(RuleLanguage, GroupView)>;
+
 /// Selectors of one request.
 const MAX_SELECTORS: usize = 1_000;
 
@@ -107,7 +110,7 @@ async fn rules(
             && (selectors.is_empty() || selectors.iter().any(|one| matches(one, labels)))
     };
     let is_narrowed = !kind.is_empty() || !rule_names.is_empty() || !selectors.is_empty();
-    let mut found: Vec<(RuleLanguage, GroupView)> = Vec::new();
+    let mut found: Groups = Vec::new();
     for (of, mut group) in groups {
         let is_wanted = (names.is_empty() || names.contains(&group.name.as_str()))
             && (files.is_empty() || files.contains(&group.file.as_str()))
@@ -238,10 +241,7 @@ impl Page {
     }
 
     /// The groups of the page, and what the next one is asked with.
-    fn cut(
-        self,
-        mut groups: Vec<(RuleLanguage, GroupView)>,
-    ) -> Result<(Vec<(RuleLanguage, GroupView)>, Option<String>), ApiError> {
+    fn cut(self, mut groups: Groups) -> Result<(Groups, Option<String>), ApiError> {
         if let Some(token) = &self.token {
             let place = groups.iter().position(|(_, group)| token_of(group) == *token);
             let Some(place) = place else {

@@ -216,6 +216,7 @@ async fn only_what_holds_no_data_is_public() {
             "*",
             "/-/healthy",
             "/-/ready",
+            "/alertmanager/-/ready",
             "/api",
             "/api/",
             "/api/v1/login",
