@@ -173,7 +173,8 @@ export async function checkAlerts({ base, open, check, demand }) {
 
   await visit('rules are listed with their errors, and found', '/rules', async (page) => {
     await page.waitForSelector('[data-group]');
-    await page.fill('input[type="search"]', 'DeadMansSwitch');
+    // The rules that come along are off where a test counts what is stored.
+    await page.fill('input[type="search"]', hook ? 'Busy' : 'DeadMansSwitch');
     await page.waitForFunction(() => document.querySelectorAll('[data-group] li').length === 1);
     await page.click('[data-group] li .row');
     await page.waitForSelector('[data-group] li [data-chart] canvas');

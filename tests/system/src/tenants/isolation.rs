@@ -223,6 +223,10 @@ fn reads_of_lines() -> Vec<Read> {
         ),
         read("/loki/api/v1/completions", "query=%7Bwho%3D%22", true),
         read("/loki/api/v1/drilldown-limits", "", false),
+        read("/api/prom/query", all, true),
+        read("/api/prom/label", "", false),
+        ("/api/prom/label/<name>/values", format!("/api/prom/label/who/values?{range}"), true),
+        read("/api/prom/series", &all.replace("query", "match[]"), true),
     ]
 }
 
@@ -284,7 +288,7 @@ pub(super) fn no_route_leaks(scratch: &Scratch) -> Result<String> {
         let path = path.as_str();
         // Asked in ways of their own.
         let is_known = walked.contains(path)
-            || ["/api/v1/read", "/loki/api/v1/tail"].contains(&path)
+            || ["/api/v1/read", "/loki/api/v1/tail", "/api/prom/tail"].contains(&path)
             || OF_HOSTS.contains(&path);
         ensure!(
             is_known || OF_THE_PROCESS.contains(&path),
