@@ -44,6 +44,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// What is to be sent waits so long for what changed to be written down, then it is sent all the same: a
 /// full disk, or a cluster without a majority, is what somebody has to be told of.
 const HELD_AT_MOST: Duration = Duration::from_secs(5);
+/// At a stop, messages under way have so long to end.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
 /// What is said of messages that were sent without that.
 const UNWRITTEN: &str = "not written down: it may be told again, also by another broker";
 
@@ -315,7 +317,8 @@ impl Notifications {
         self.inner.configuration.read().clone()
     }
 
-    /// Ends the driver; what is under way is given up, and made up for after the next start.
+    /// Ends the driver. What is under way has a few seconds to end; what is given up then is made up for
+    /// after the next start.
     pub fn stop(&self) {
         self.inner.core.lock().is_stopped = true;
         self.inner.wake.notify_one();
@@ -434,8 +437,9 @@ impl Inner {
                 );
             }
             let Notification { id, attempt, .. } = notification;
-            inner.flights.lock().remove(&(id, attempt));
             inner.change(|notifier| notifier.answered(id, attempt, outcome, now_ns));
+            inner.flights.lock().remove(&(id, attempt));
+            inner.wake.notify_one();
         });
         flights.insert(place, task.abort_handle());
     }
@@ -512,11 +516,46 @@ impl Driver {
                 Some(_) => {}
             }
             if is_stopped {
-                return Ended::Stopped;
+                return self.end().await;
             }
             let pause = (failures > 0)
                 .then(|| LONGEST_PAUSE.min(FIRST_PAUSE * 2_u32.pow(u32::min(failures - 1, 8))));
+            // Nothing is held for longer than it may be.
+            let pause = match failing_since.filter(|_| !held.is_empty()) {
+                None => pause,
+                Some(since) => {
+                    pause.map(|one| one.min(HELD_AT_MOST.saturating_sub(since.elapsed())))
+                }
+            };
             self.wait(due_ns, pause).await;
+        }
+    }
+
+    /// Begins nothing more, and waits for what is under way: a message whose outcome is not written down
+    /// is told again after the next start.
+    async fn end(&mut self) -> Ended {
+        let inner = Arc::clone(&self.inner);
+        let until = tokio::time::Instant::now() + STOP_PATIENCE;
+        loop {
+            let is_done = inner.flights.lock().is_empty();
+            let changes = inner.core.lock().notifier.take_changes();
+            if changes != Default::default() {
+                match self.journal.append(changes).await {
+                    Ok(()) => {}
+                    Err(KeepError::Superseded) => return Ended::Superseded,
+                    Err(KeepError::Unavailable(why)) => tracing::warn!(
+                        "what receivers were told last could not be written down, and is told again after \
+                         the next start: {why}"
+                    ),
+                }
+            }
+            if is_done || tokio::time::Instant::now() >= until {
+                return Ended::Stopped;
+            }
+            tokio::select! {
+                () = inner.wake.notified() => {}
+                () = tokio::time::sleep_until(until) => {}
+            }
         }
     }
 

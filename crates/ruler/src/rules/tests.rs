@@ -91,8 +91,8 @@ impl Store for Samples {
         Box::pin(async move {
             let mut memory = self.memory.lock();
             for sample in samples {
-                // Twins of one series, and ends of what another rule writes.
-                let _ = memory.append(&sample.labels, sample.t_ms, point(&sample));
+                // In any order, as the store takes them; of twins the first counts.
+                let _ = memory.insert(&sample.labels, sample.t_ms, point(&sample));
             }
             Ok(None)
         })
