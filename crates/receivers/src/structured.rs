@@ -109,13 +109,13 @@ impl Expansion<'_> {
 /// Whether a text is no YAML but a text, as far as that shows at a glance. Most values of labels
 /// are such, and there may be a hundred thousand of them.
 fn is_plainly_text(text: &str) -> bool {
-    /// Words that are values; the longest has five letters.
+    /// Words that are values, also with spaces behind them.
     const WORDS: [&str; 9] = ["y", "n", "yes", "no", "on", "off", "true", "false", "null"];
     text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text.bytes().all(|byte| {
             byte.is_ascii_alphanumeric() || matches!(byte, b' ' | b'-' | b'_' | b'.' | b'/')
         })
-        && (text.len() > 5 || !WORDS.iter().any(|word| word.eq_ignore_ascii_case(text)))
+        && !WORDS.iter().any(|word| word.eq_ignore_ascii_case(text.trim_end()))
 }
 
 #[cfg(test)]
@@ -163,6 +163,12 @@ mod tests {
         let value = json!(["a", "b", "c", "d", "e", "f", "g"]);
         let failure = expanded(&value, &mut expand).expect_err("70 MiB");
         assert!(failure.message.contains("67108864 bytes"), "{}", failure.message);
+    }
+
+    #[test]
+    fn spaces_behind_a_word_do_not_make_it_a_text() {
+        assert!(!is_plainly_text("y "));
+        assert!(is_plainly_text("yes or no"));
     }
 
     proptest::proptest! {
