@@ -8,12 +8,13 @@
 mod configuration;
 mod counters;
 mod deliveries;
+mod driver;
 mod journal;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use alerting::notify::{
     AlertError, Effect, Fingerprint, Limits, Notification, NotificationId, NotifiedAlert, Notifier,
@@ -24,12 +25,13 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::AbortHandle;
 
 use crate::clock::Clock;
-use crate::keep::{Boxed, Keep, KeepError};
+use crate::keep::{Boxed, Keep};
 
 pub use configuration::{ConfigurationError, Files, NotifyConfiguration};
 pub(crate) use counters::render;
 pub use counters::{Attempts, NotifyCounters};
 pub use deliveries::{Deliveries, Delivery, Latest};
+pub use driver::Driver;
 use journal::Journal;
 pub use journal::JournalError;
 
@@ -37,16 +39,7 @@ pub use journal::JournalError;
 const MESSAGES_AT_ONCE: usize = 16;
 /// How long a change may wait to be written down before whoever made it is told that it is not.
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
-/// After a failed write the next attempt waits so long …
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// … and twice as long after each further one, up to this.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// What is to be sent waits so long for what changed to be written down, then it is sent all the same: a
-/// full disk, or a cluster without a majority, is what somebody has to be told of.
-const HELD_AT_MOST: Duration = Duration::from_secs(5);
-/// At a stop, messages under way have so long to end.
-const STOP_PATIENCE: Duration = Duration::from_secs(5);
-/// What is said of messages that were sent without that.
+/// What is said of messages that were sent although what led to them is not written down.
 const UNWRITTEN: &str = "not written down: it may be told again, also by another broker";
 
 /// Tells receivers.
@@ -158,12 +151,6 @@ pub enum OpenError {
     Snapshot(#[from] SnapshotError),
 }
 
-/// What writes the states down, to be run beside.
-pub struct Driver {
-    inner: Arc<Inner>,
-    journal: Journal,
-}
-
 impl Notifications {
     /// Takes up what was kept. Groups tell nothing for `dispatch_after`, so that alerts which are sent
     /// again are there first.
@@ -207,7 +194,7 @@ impl Notifications {
             counters,
             deliveries: Deliveries::default(),
         });
-        let driver = Driver { inner: Arc::clone(&inner), journal };
+        let driver = Driver::new(Arc::clone(&inner), journal);
         Ok((Notifications { inner }, driver))
     }
 
@@ -447,143 +434,6 @@ impl Inner {
     fn abandon_all(&self) {
         self.flights.lock().drain().for_each(|(_, task)| task.abort());
     }
-}
-
-impl Driver {
-    /// Drives the notifier until it is stopped or another broker is at it.
-    pub async fn run(mut self) -> Ended {
-        let ended = self.drive().await;
-        self.inner.abandon_all();
-        if ended == Ended::Superseded {
-            self.inner.saved.send_modify(|saved| saved.is_superseded = true);
-        }
-        ended
-    }
-
-    async fn drive(&mut self) -> Ended {
-        let inner = Arc::clone(&self.inner);
-        let (mut failures, mut held, mut failing_since) = (0, Vec::new(), None::<Instant>);
-        loop {
-            let (effects, change, write, due_ns, is_stopped) = {
-                let mut core = inner.core.lock();
-                let now_ns = inner.clock.now_ns();
-                let effects = core.notifier.step(now_ns);
-                let changes = core.notifier.take_changes();
-                let write = if self.journal.wants_everything() {
-                    Write::Everything(Box::new(core.notifier.snapshot()))
-                } else if changes == Default::default() {
-                    Write::Nothing
-                } else {
-                    Write::Changes(Box::new(changes))
-                };
-                (effects, core.changes, write, core.notifier.next_due_ns(), core.is_stopped)
-            };
-            let written = match write {
-                Write::Nothing => Ok(()),
-                Write::Changes(changes) => self.journal.append(*changes).await,
-                Write::Everything(snapshot) => self.journal.replace(*snapshot).await,
-            };
-            match written {
-                Ok(()) => {
-                    (failures, failing_since) = (0, None);
-                    inner.is_unwritten.store(false, Ordering::Relaxed);
-                    inner.saved.send_modify(|saved| {
-                        saved.through = change;
-                        saved.failed = None;
-                    });
-                }
-                Err(KeepError::Superseded) => return Ended::Superseded,
-                Err(KeepError::Unavailable(why)) => {
-                    if failures == 0 {
-                        tracing::warn!(
-                            "what changed of alerts and silences could not be written down, and is \
-                             tried again: {why}"
-                        );
-                    }
-                    failures += 1;
-                    failing_since.get_or_insert_with(Instant::now);
-                    inner.counters.write_failed();
-                    inner.saved.send_modify(|saved| saved.failed = Some((change, why)));
-                }
-            }
-            held.extend(effects);
-            match failing_since {
-                None => inner.carry_out(std::mem::take(&mut held)),
-                Some(since) if since.elapsed() >= HELD_AT_MOST => {
-                    inner.is_unwritten.store(true, Ordering::Relaxed);
-                    inner.carry_out(std::mem::take(&mut held));
-                }
-                Some(_) => {}
-            }
-            if is_stopped {
-                return self.end().await;
-            }
-            let pause = (failures > 0)
-                .then(|| LONGEST_PAUSE.min(FIRST_PAUSE * 2_u32.pow(u32::min(failures - 1, 8))));
-            // Nothing is held for longer than it may be.
-            let pause = match failing_since.filter(|_| !held.is_empty()) {
-                None => pause,
-                Some(since) => {
-                    pause.map(|one| one.min(HELD_AT_MOST.saturating_sub(since.elapsed())))
-                }
-            };
-            self.wait(due_ns, pause).await;
-        }
-    }
-
-    /// Begins nothing more, and waits for what is under way: a message whose outcome is not written down
-    /// is told again after the next start.
-    async fn end(&mut self) -> Ended {
-        let inner = Arc::clone(&self.inner);
-        let until = tokio::time::Instant::now() + STOP_PATIENCE;
-        loop {
-            let is_done = inner.flights.lock().is_empty();
-            let changes = inner.core.lock().notifier.take_changes();
-            if changes != Default::default() {
-                match self.journal.append(changes).await {
-                    Ok(()) => {}
-                    Err(KeepError::Superseded) => return Ended::Superseded,
-                    Err(KeepError::Unavailable(why)) => tracing::warn!(
-                        "what receivers were told last could not be written down, and is told again after \
-                         the next start: {why}"
-                    ),
-                }
-            }
-            if is_done || tokio::time::Instant::now() >= until {
-                return Ended::Stopped;
-            }
-            tokio::select! {
-                () = inner.wake.notified() => {}
-                () = tokio::time::sleep_until(until) => {}
-            }
-        }
-    }
-
-    /// Waits until something is due, something changed, or a pause is over.
-    async fn wait(&self, due_ns: Option<i64>, pause: Option<Duration>) {
-        let until_due = due_ns.map(|due_ns| {
-            let left_ns = due_ns.saturating_sub(self.inner.clock.now_ns());
-            Duration::from_nanos(u64::try_from(left_ns).unwrap_or(0))
-        });
-        if let Some(pause) = pause {
-            // What changes meanwhile waits as well: each attempt writes everything.
-            tokio::time::sleep(pause).await;
-            return;
-        }
-        // The clock may be moved, and the sleep goes by another one.
-        let longest = Duration::from_secs(10);
-        let until = until_due.map_or(longest, |due| due.min(longest));
-        tokio::select! {
-            () = self.inner.wake.notified() => {}
-            () = tokio::time::sleep(until) => {}
-        }
-    }
-}
-
-enum Write {
-    Nothing,
-    Changes(Box<alerting::notify::Changes>),
-    Everything(Box<alerting::notify::Snapshot>),
 }
 
 /// Numbers of alerts and groups, for `/metrics`.
