@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use governor::{Governor, Held};
 use model::{Labels, Limits, TenantName, TimeRange};
 use parking_lot::RwLock;
-use promql::ast::Expr;
 use promql::{
     EvalOptions, EvalTime, Evaluation, InstantSample, QueryOutput, QueryValue, RangeSeries,
     SelectRequest, SeriesSet, Source, SourceError,
@@ -26,10 +25,12 @@ use net::{ApiError, ErrorType};
 
 mod cached;
 mod for_rules;
+mod job;
 mod metrics;
 mod pieces;
 mod threads;
 
+pub(crate) use job::{Job, PieceTerms};
 use threads::Threads;
 
 /// Admission, time limits and counters of queries.
@@ -69,31 +70,6 @@ struct Counters {
     running: AtomicU64,
     samples: AtomicU64,
     micros: AtomicU64,
-}
-
-/// What to run and how.
-pub(crate) struct Job {
-    pub(crate) asked: Asked,
-    pub(crate) expr: Expr,
-    pub(crate) time: EvalTime,
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) lookback_ms: i64,
-    /// Whether its result may be kept, and may come from what was kept.
-    pub(crate) may_be_kept: bool,
-    /// Whether to measure what each part of the query takes.
-    pub(crate) is_measured: bool,
-    /// When it was asked.
-    pub(crate) asked_at: Instant,
-    /// On which terms, if it is a piece of another broker's query.
-    pub(crate) of_another: Option<PieceTerms>,
-}
-
-/// On which terms a piece of another broker's query is computed.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct PieceTerms {
-    pub(crate) max_samples: usize,
-    pub(crate) use_start_timestamps: bool,
-    pub(crate) type_and_unit_labels: bool,
 }
 
 /// How long the parts of an execution took.

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
@@ -14,18 +14,17 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use http::{StatusCode, Uri};
 use model::TenantName;
+use promql::QueryValue;
 use promql::ast::ValueType;
-use promql::{EvalTime, QueryValue};
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::Console;
 use crate::data::{LiveEvents, LiveFeed};
-use crate::execute::{DEFAULT_LOOKBACK_MS, Job};
+use crate::execute::Job;
 use crate::json;
 use crate::respond::parameter;
-use crate::running::Asked;
 use net::ApiError;
 use net::auth::{Principal, Scope, Standing};
 
@@ -344,17 +343,7 @@ async fn evaluate_once(
 ) -> Result<(i64, QueryValue), ApiError> {
     let expr = promql::parse(text).map_err(|error| parameter("expr", error))?;
     let t_ms = console.now_ms();
-    let job = Job {
-        asked: Asked::query(text, EvalTime::Instant(t_ms), LIVE_CLIENT, tenant),
-        expr,
-        time: EvalTime::Instant(t_ms),
-        timeout: None,
-        lookback_ms: DEFAULT_LOOKBACK_MS,
-        may_be_kept: false,
-        is_measured: false,
-        asked_at: Instant::now(),
-        of_another: None,
-    };
+    let job = Job::instant(text, expr, t_ms, LIVE_CLIENT, tenant);
     Ok((t_ms, console.executor().run(job).await?.output.value))
 }
 

@@ -1,15 +1,14 @@
 //! What rules ask: expressions at one time, in a turn of their own beside the queries of users.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use logql::metric::{EvalOptions, Evaluation, Steps};
 use logql::syntax::ast::Expr as LogQuery;
 use model::{Labels, METRIC_NAME, TenantName};
 use net::{ApiError, ErrorType};
-use promql::{EvalTime, InstantSample, QueryValue, RangeSeries};
+use promql::{InstantSample, QueryValue, RangeSeries};
 
-use crate::execute::{DEFAULT_LOOKBACK_MS, Executor, Job};
+use crate::execute::{Executor, Job};
 use crate::loki;
 use crate::running::{Asked, Language};
 
@@ -70,18 +69,7 @@ impl Executor {
     ) -> Result<QueryValue, ApiError> {
         let expr = promql::parse(text)
             .map_err(|error| ApiError::new(ErrorType::BadData, error.to_string()))?;
-        let time = EvalTime::Instant(t_ms);
-        let job = Job {
-            asked: Asked::query(text, time, CLIENT, tenant),
-            expr,
-            time,
-            timeout: None,
-            lookback_ms: DEFAULT_LOOKBACK_MS,
-            may_be_kept: false,
-            is_measured: false,
-            asked_at: Instant::now(),
-            of_another: None,
-        };
+        let job = Job::instant(text, expr, t_ms, CLIENT, tenant);
         let answer = self.run_for_rule(job).await?;
         whole(&answer.missing)?;
         Ok(answer.output.value)

@@ -440,7 +440,10 @@ impl Inner {
 pub(crate) fn by_state(notifications: &Notifications) -> BTreeMap<&'static str, usize> {
     notifications.look(|notifier, now_ns| {
         let mut states = BTreeMap::from([("active", 0), ("suppressed", 0), ("unprocessed", 0)]);
-        for view in notifier.firing_alerts(now_ns) {
+        let views = notifier.firing(now_ns).into_iter();
+        let views: Vec<_> =
+            views.filter_map(|(fingerprint, _)| notifier.alert(fingerprint, now_ns)).collect();
+        for view in views {
             let state = match view.status.state {
                 alerting::notify::AlertState::Active => "active",
                 alerting::notify::AlertState::Suppressed => "suppressed",

@@ -77,11 +77,6 @@ impl RuleCounters {
         self.group(language, key, |group| group.failures += 1);
     }
 
-    pub(super) fn caught_up(&self, language: RuleLanguage, key: &GroupKey, took: Duration) {
-        let language = language.as_str();
-        tracing::info!(group = %key, language, ?took, "recording rules are caught up");
-    }
-
     pub(super) fn state_not_written(&self) {
         self.states_not_written.fetch_add(1, Ordering::Relaxed);
     }

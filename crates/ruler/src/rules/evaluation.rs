@@ -248,7 +248,8 @@ impl Inner {
                 let evaluation = group.lock().evaluation_after_the_fact(at_ms);
                 self.evaluate_late(language, &group, &evaluation).await;
             }
-            self.counters.caught_up(language, &key, began.elapsed());
+            let (language, took) = (language.as_str(), began.elapsed());
+            tracing::info!(group = %key, language, ?took, "recording rules are caught up");
         }
     }
 

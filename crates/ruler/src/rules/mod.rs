@@ -142,13 +142,12 @@ pub struct RuleSettings {
 }
 
 impl RuleSettings {
-    /// Patterns of files, and whether a pattern that fits none is worth a word.
-    fn patterns(&self, language: RuleLanguage) -> impl Iterator<Item = (&String, bool)> {
-        let patterns = match language {
+    /// Patterns of files.
+    fn patterns(&self, language: RuleLanguage) -> &[String] {
+        match language {
             RuleLanguage::Promql => &self.promql_files,
             RuleLanguage::Logql => &self.logql_files,
-        };
-        patterns.iter().map(|pattern| (pattern, true))
+        }
     }
 }
 

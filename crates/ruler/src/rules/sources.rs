@@ -28,9 +28,9 @@ pub(super) fn read(
 ) -> Result<Sources, Faults> {
     let mut sources = Sources { promql: Vec::new(), logql: Vec::new(), warnings: Vec::new() };
     for language in [RuleLanguage::Promql, RuleLanguage::Logql] {
-        for (pattern, required) in settings.patterns(language) {
+        for pattern in settings.patterns(language) {
             let paths = glob::expand(pattern, &**files);
-            if paths.is_empty() && required {
+            if paths.is_empty() {
                 let help =
                     "check the path in rules.files; relative ones are looked for beside the \
                             configuration"
