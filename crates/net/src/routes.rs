@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
@@ -63,6 +64,18 @@ pub struct Route {
     pub access: Access,
 }
 
+/// What a request passes between the check of who sent it and its handler: it goes on, or is answered.
+pub trait Detour: Send + Sync + 'static {
+    /// The request, for the handler; or the answer to it.
+    fn pass(&self, request: Request) -> Pin<Box<dyn Future<Output = Passed> + Send + '_>>;
+}
+
+/// Header of a request that another broker passed on: whoever gets it passes it on no further.
+pub const PASSED_ON_HEADER: &str = "x-watchfire-passed-on";
+
+/// What became of a request on its [`Detour`].
+pub type Passed = std::ops::ControlFlow<Response, Request>;
+
 /// Routes with state `S`, and a table of them.
 ///
 /// ```
@@ -80,6 +93,7 @@ pub struct Routes<S = ()> {
     table: Vec<Route>,
     has_fallback: bool,
     dialect: Option<&'static Dialect>,
+    detour: Option<Arc<dyn Detour>>,
     /// Whose words paths are refused in.
     dialects: HashMap<String, &'static Dialect>,
 }
@@ -104,6 +118,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
             table: Vec::new(),
             has_fallback: false,
             dialect: None,
+            detour: None,
             dialects: HashMap::new(),
         }
     }
@@ -111,6 +126,13 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     /// Routes that are added from here on are those of a protocol with ways of its own.
     pub fn speaking(mut self, dialect: &'static Dialect) -> Self {
         self.dialect = Some(dialect);
+        self
+    }
+
+    /// Requests of routes that are added from here on take a detour before their handler, behind the check
+    /// of who sent them.
+    pub fn by_way_of(mut self, detour: Option<Arc<dyn Detour>>) -> Self {
+        self.detour = detour;
         self
     }
 
@@ -139,8 +161,15 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
             })
             .reduce(MethodFilter::or)
             .unwrap_or_else(|| panic!("route {path} has no method"));
-        let handler = handler.layer(from_fn_with_state((access, self.dialect), guard));
-        self.router = self.router.route(path, MethodRouter::new().on(filter, handler));
+        let state = (access, self.dialect);
+        let answers = match &self.detour {
+            None => MethodRouter::new().on(filter, handler.layer(from_fn_with_state(state, guard))),
+            Some(detour) => {
+                let handler = handler.layer(from_fn_with_state(Arc::clone(detour), pass));
+                MethodRouter::new().on(filter, handler.layer(from_fn_with_state(state, guard)))
+            }
+        };
+        self.router = self.router.route(path, answers);
         self.table.push(Route { methods, path: path.to_owned(), access });
         self.dialects.extend(self.dialect.map(|dialect| (path.to_owned(), dialect)));
         self
@@ -193,6 +222,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
             table: self.table,
             has_fallback: self.has_fallback,
             dialect: self.dialect,
+            detour: self.detour,
             dialects: self.dialects,
         }
     }
@@ -274,6 +304,13 @@ async fn guard(
     parts.extensions.insert(principal);
     parts.extensions.insert(standing);
     public_answer(next.run(Request::from_parts(parts, body)).await)
+}
+
+async fn pass(State(detour): State<Arc<dyn Detour>>, request: Request, next: Next) -> Response {
+    match detour.pass(request).await {
+        Passed::Continue(request) => next.run(request).await,
+        Passed::Break(answer) => answer,
+    }
 }
 
 fn method_not_allowed(method: &Method, uri: &Uri) -> ApiError {

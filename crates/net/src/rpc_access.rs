@@ -40,6 +40,7 @@ const CALLS: &[(&str, Callers)] = &[
     ("/watchfire.v1.Read/Changes", Callers::Roles(READERS)),
     ("/watchfire.v1.Read/Subscribe", Callers::Roles(READERS)),
     ("/watchfire.v1.Read/Page", Callers::Roles(READERS)),
+    ("/watchfire.v1.Read/Handle", Callers::Roles(READERS)),
     ("/watchfire.v1.ClusterStatus/Report", Callers::Roles(&[Role::Broker])),
     ("/watchfire.v1.ClusterStatus/Drain", Callers::Roles(&[Role::Broker])),
 ];

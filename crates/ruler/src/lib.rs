@@ -18,12 +18,17 @@ pub use clock::Clock;
 pub use keep::{Boxed, Keep, KeepError, MAX_VALUE_BYTES};
 pub use seat::{Running, Seat};
 
-/// Writes what is counted in Prometheus' text format.
-pub fn render(
-    notifications: &notify::Notifications,
-    rules: &rules::Rules,
-    out: &mut wire::text_encode::TextEncoder<'_>,
-) {
-    notify::render(notifications, out);
-    rules::render(rules, out);
+/// Writes what is counted in Prometheus' text format, of what sits in a seat.
+pub fn render(running: Option<&Running>, out: &mut wire::text_encode::TextEncoder<'_>) {
+    let name = "watchfire_ruler_active";
+    out.family(
+        name,
+        "gauge",
+        "Whether this process evaluates rules and notifies; in a cluster one broker does.",
+    );
+    out.sample(name, &[], f64::from(u8::from(running.is_some())));
+    if let Some(running) = running {
+        notify::render(&running.notifications, out);
+        rules::render(&running.rules, out);
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use net::Detour;
 use parking_lot::RwLock;
 
 use crate::notify::Notifications;
@@ -20,9 +21,25 @@ pub struct Running {
 #[derive(Clone, Default)]
 pub struct Seat {
     running: Arc<RwLock<Option<Running>>>,
+    detour: Option<Arc<dyn Detour>>,
 }
 
 impl Seat {
+    /// The same seat, whose requests take a detour to whoever may sit in that of another process.
+    pub fn with_detour(&self, detour: Arc<dyn Detour>) -> Seat {
+        Seat { running: Arc::clone(&self.running), detour: Some(detour) }
+    }
+
+    /// Where requests go before they are answered here.
+    pub fn detour(&self) -> Option<Arc<dyn Detour>> {
+        self.detour.clone()
+    }
+
+    /// Whether something runs here.
+    pub fn is_taken(&self) -> bool {
+        self.running.read().is_some()
+    }
+
     /// What runs here, if it is this process' turn.
     pub fn running(&self) -> Option<Running> {
         self.running.read().clone()

@@ -382,7 +382,7 @@ mod tests {
             files: files(),
             keep: keep(),
             queries: Arc::new(crate::rule_data::RuleQueries(Arc::clone(executor))),
-            store: Arc::new(crate::rule_data::RuleStore(broker.clone())),
+            store: Arc::new(crate::rule_data::RuleStore::new(broker.clone(), None)),
             notifications: notifications.clone(),
             clock,
         })
@@ -418,7 +418,7 @@ mod tests {
                 status.render_files(out);
                 agent::logs::StageCounters::default().render(out);
                 agent::logs::PushCounters::render(&std::collections::BTreeMap::new(), out);
-                ruler::render(&running.notifications, &running.rules, out);
+                ruler::render(Some(&running), out);
             }));
         let mut page = Vec::new();
         let out = &mut TextEncoder::new(&mut page);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use alerting::rules::{ForStateSeries, Sample};
+use broker::cluster::{DutyError, HeldDuty};
 use broker::{Broker, Expected};
 use console::Executor;
 use model::{DEFAULT_TENANT, Histogram, MatchOp, Matcher, MetricBatch, TenantName};
@@ -69,11 +70,29 @@ fn shown(matcher: &Matcher) -> String {
 }
 
 /// Samples of rules, into the data of the default tenant.
-pub(crate) struct RuleStore(pub(crate) Broker);
+pub(crate) struct RuleStore {
+    broker: Broker,
+    /// In a cluster: by what right.
+    held: Option<Arc<HeldDuty>>,
+}
+
+impl RuleStore {
+    pub(crate) fn new(broker: Broker, held: Option<Arc<HeldDuty>>) -> RuleStore {
+        RuleStore { broker, held }
+    }
+}
 
 impl Store for RuleStore {
     fn write(&self, samples: Vec<Sample>) -> Boxed<'_, Result<Option<String>, String>> {
         Box::pin(async move {
+            // Of one time there must not be what two brokers make of it.
+            if self.held.as_ref().is_some_and(|held| !held.is_sure()) {
+                return Err(
+                    "another broker may evaluate rules by now: the cluster has not agreed for \
+                            some seconds that this one does"
+                        .to_owned(),
+                );
+            }
             let mut batch = MetricBatch::default();
             for sample in samples {
                 match sample.histogram {
@@ -85,7 +104,7 @@ impl Store for RuleStore {
                 }
             }
             let (sender, stored) = oneshot::channel();
-            let broker = self.0.clone();
+            let broker = self.broker.clone();
             // Resolving many new series takes a while.
             let ingest = move || {
                 broker.ingest(DEFAULT_TENANT, &batch, move |result| {
@@ -102,7 +121,7 @@ impl Store for RuleStore {
     }
 
     fn ready(&self) -> Result<(), String> {
-        self.0.ready()
+        self.broker.ready()
     }
 }
 
@@ -127,5 +146,38 @@ impl Keep for BrokerKeep {
             let deleted = self.0.delete_key_async(&key, Expected::Any).await;
             deleted.map_err(|error| KeepError::Unavailable(error.to_string()))
         })
+    }
+}
+
+/// The key space of a cluster, while this broker has the duty: what is written later does not count.
+pub(crate) struct DutyKeep {
+    keys: BrokerKeep,
+    held: Arc<HeldDuty>,
+}
+
+impl DutyKeep {
+    pub(crate) fn new(broker: Broker, held: Arc<HeldDuty>) -> DutyKeep {
+        DutyKeep { keys: BrokerKeep(broker), held }
+    }
+}
+
+impl Keep for DutyKeep {
+    fn list(&self, prefix: &str) -> Vec<(String, Vec<u8>)> {
+        self.keys.list(prefix)
+    }
+
+    fn put(&self, key: String, value: Vec<u8>) -> Boxed<'_, Result<(), KeepError>> {
+        Box::pin(async move { self.held.put(key, value).await.map_err(not_kept) })
+    }
+
+    fn delete(&self, key: String) -> Boxed<'_, Result<(), KeepError>> {
+        Box::pin(async move { self.held.delete(key).await.map_err(not_kept) })
+    }
+}
+
+fn not_kept(error: DutyError) -> KeepError {
+    match error {
+        DutyError::Lost => KeepError::Superseded,
+        DutyError::Unavailable(why) => KeepError::Unavailable(why),
     }
 }

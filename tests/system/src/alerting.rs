@@ -30,20 +30,20 @@ pub(crate) const GROUP: Group = Group {
 const HOOK: &str = "/hook";
 
 /// Somebody who is told by webhooks, and takes each.
-struct Listener(WriteReceiver);
+pub(crate) struct Listener(WriteReceiver);
 
 impl Listener {
-    fn start() -> Result<Listener> {
+    pub(crate) fn start() -> Result<Listener> {
         WriteReceiver::start(Box::new(|_, _| Reaction::status(200))).map(Listener)
     }
 
     /// Where to tell.
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}{HOOK}", self.0.address())
     }
 
     /// What was told, in order.
-    fn told(&self) -> Result<Vec<(Received, Value)>> {
+    pub(crate) fn told(&self) -> Result<Vec<(Received, Value)>> {
         let parsed = |received: Received| {
             let value = serde_json::from_slice(&received.body).context("a webhook is JSON")?;
             Ok((received, value))
@@ -52,7 +52,7 @@ impl Listener {
     }
 
     /// Waits until a message is told that fits.
-    fn wait_for(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Result<Value> {
+    pub(crate) fn wait_for(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Result<Value> {
         let begin = Instant::now();
         loop {
             let told = self.told()?;
@@ -82,7 +82,7 @@ fn launch(scratch: &Scratch, alertmanager: &str) -> Result<(Launch, PathBuf)> {
 }
 
 /// Posts alerts that never end, with these names; whether that was acknowledged.
-fn fire(client: Client, names: &[String]) -> Result<bool> {
+pub(crate) fn fire(client: Client, names: &[String]) -> Result<bool> {
     let alert = |name: &String| json!({ "labels": { "alertname": name }, "endsAt": "2200-01-01T00:00:00Z" });
     let alerts: Value = names.iter().map(alert).collect();
     let headers = [("Content-Type", "application/json")];
@@ -91,7 +91,7 @@ fn fire(client: Client, names: &[String]) -> Result<bool> {
 }
 
 /// The names of alerts in a message that fire, each with how often it is there.
-fn firing(message: &Value) -> BTreeMap<String, usize> {
+pub(crate) fn firing(message: &Value) -> BTreeMap<String, usize> {
     let mut names = BTreeMap::new();
     let alerts = message["alerts"].as_array().into_iter().flatten();
     for alert in alerts.filter(|alert| alert["status"] == "firing") {

@@ -3,6 +3,7 @@
 //! `tests/simulation`.
 
 mod agents;
+mod alerting;
 mod balanced;
 mod buckets;
 mod full;
@@ -54,6 +55,7 @@ pub(crate) const GROUP: Group = Group {
         ("workers", workers::killed_and_frozen),
         ("migrate", moves::one_machine),
         ("versions", versions::beside_each_other),
+        ("one-notifies", alerting::one_notifies),
     ],
 };
 

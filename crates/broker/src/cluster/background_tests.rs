@@ -365,6 +365,56 @@ fn the_result_of_who_lost_the_lease_is_refused() {
 }
 
 #[test]
+fn one_broker_has_a_duty_and_what_it_writes_later_does_not_count() {
+    let (runtime, site) = (runtime(), Arc::<Site>::default());
+    let disks = [MemoryDisk::new(), MemoryDisk::new(), MemoryDisk::new()];
+    let [one, two, three] = three(&runtime, &site, &disks);
+    const OVER: Duration = Duration::from_secs(1);
+    let duty =
+        |running: &Running| running.broker.duty("evaluating").expect("a cluster").over_after(OVER);
+    let (first, second) = (duty(&one), duty(&two));
+    runtime.block_on(async {
+        assert_eq!(first.holder(), Holder::Nobody);
+        let mine = first.take().await.expect("it is free");
+        assert!(mine.is_sure());
+        assert_eq!(first.holder(), Holder::Own);
+        mine.put("d/a".to_owned(), b"mine".to_vec()).await.expect("it is held");
+        let end = Instant::now() + 2 * OVER;
+        while Instant::now() < end {
+            assert!(second.take().await.is_none(), "it is renewed");
+            mine.renew().await.expect("it is held");
+            tokio::time::sleep(OVER / 10).await;
+        }
+        let name = one.broker.cluster_members()[0].name.clone();
+        assert!(matches!(second.holder(), Holder::Other { name: other, .. } if other == name));
+        // It stands still, and another takes it up with all that was written.
+        let end = Instant::now() + 20 * OVER;
+        let theirs = loop {
+            if let Some(theirs) = second.take().await {
+                break theirs;
+            }
+            assert!(Instant::now() < end, "it is over");
+            tokio::time::sleep(OVER / 10).await;
+        };
+        assert_eq!(two.broker.get_key("d/a").expect("it was put").value, b"mine");
+        theirs.put("d/a".to_owned(), b"theirs".to_vec()).await.expect("it is held");
+        assert_eq!(mine.put("d/a".to_owned(), b"late".to_vec()).await, Err(DutyError::Lost));
+        assert_eq!(mine.delete("d/a".to_owned()).await, Err(DutyError::Lost));
+        assert_eq!(mine.renew().await, Err(DutyError::Lost));
+        mine.give().await;
+        // What is given back is the next one's at once.
+        theirs.give().await;
+        let third = duty(&three);
+        let end = Instant::now() + OVER;
+        while third.take().await.is_none() {
+            assert!(Instant::now() < end, "it was given back");
+            tokio::time::sleep(OVER / 50).await;
+        }
+    });
+    assert_eq!(three.broker.get_key("d/a").expect("it was put").value, b"theirs");
+}
+
+#[test]
 fn brokers_see_who_is_alive() {
     let (runtime, site) = (runtime(), Arc::<Site>::default());
     let (first, disk) = (MemoryDisk::new(), MemoryDisk::new());

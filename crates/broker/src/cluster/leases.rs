@@ -35,7 +35,7 @@ pub(super) struct Leases {
     own: BrokerId,
     pub(super) consensus: Consensus,
     now_ms: fn() -> i64,
-    /// A minute; less in tests.
+    /// A minute, unless something else was said.
     over_after: Duration,
     watched: Arc<Mutex<BTreeMap<String, Watched>>>,
 }
@@ -80,8 +80,7 @@ impl Leases {
         Leases { own, consensus, now_ms, over_after: LEASE, watched: Arc::default() }
     }
 
-    /// The same, less patient.
-    #[cfg(test)]
+    /// The same, patient for another time.
     pub(super) fn over_after(self, over_after: Duration) -> Self {
         Leases { over_after, ..self }
     }
@@ -140,14 +139,23 @@ impl Leases {
     }
 
     pub(super) async fn propose(&self, job: &str, claim: LeaseClaim) -> Option<u64> {
-        let for_ms = i64::try_from(LEASE.as_millis()).expect("a minute");
+        self.claim(job, claim, AGREE_DEADLINE).await.ok()
+    }
+
+    /// Claims a lease, and yields the term.
+    async fn claim(
+        &self,
+        job: &str,
+        claim: LeaseClaim,
+        deadline: Duration,
+    ) -> Result<u64, ProposeError> {
+        let for_ms = i64::try_from(self.over_after.as_millis()).expect("a minute");
         let until_ms = (self.now_ms)().saturating_add(for_ms);
         let (job, holder) = (job.to_owned(), self.own);
         let command = Command::TakeLease { job, holder, claim, until_ms };
-        match self.consensus.propose(command, AGREE_DEADLINE).await {
-            Ok(Outcome::Term(term)) => Some(term),
-            Ok(other) => unreachable!("a lease is answered with its term, not {other:?}"),
-            Err(_) => None,
+        match self.consensus.propose(command, deadline).await? {
+            Outcome::Term(term) => Ok(term),
+            other => unreachable!("a lease is answered with its term, not {other:?}"),
         }
     }
 }
@@ -191,9 +199,25 @@ impl Held {
         }
     }
 
+    /// Keeps the lease for longer.
+    ///
+    /// # Errors
+    /// Refused, because another has it, or unknown.
+    pub(super) async fn renew(&self, deadline: Duration) -> Result<(), NoResult> {
+        match self.leases.claim(&self.job, self.claim(), deadline).await {
+            Ok(_) => Ok(()),
+            Err(ProposeError::Catalog(error)) => Err(NoResult::Refused(error)),
+            Err(error) => Err(NoResult::Doubtful(error.to_string())),
+        }
+    }
+
     /// Gives the lease back.
     pub(super) async fn give(self) {
-        let command = Command::GiveLease { job: self.job, term: self.term };
+        self.give_back().await;
+    }
+
+    pub(super) async fn give_back(&self) {
+        let command = Command::GiveLease { job: self.job.clone(), term: self.term };
         // If it is not, it ends by itself.
         let _ = self.leases.consensus.propose(command, AGREE_DEADLINE).await;
     }

@@ -8,14 +8,16 @@ use bytes::Bytes;
 use consensus::{Call, Member, Transport, TransportError};
 use futures_util::TryFutureExt;
 use net::rpc::cluster_client::ClusterClient;
+use net::rpc::read_client::ReadClient;
 use net::rpc::{
-    AboutRequest, AboutResponse, ConsensusRequest, FreshRequest, LiveLinesRequest, LiveRequest,
+    AboutRequest, AboutResponse, ConsensusRequest, FreshRequest, HandleRequest, LiveLinesRequest,
+    LiveRequest, PageResponse,
 };
 use net::tls::ClientTls;
 use net::{Identity, status_words};
 use parking_lot::Mutex;
 use tonic::transport::Channel;
-use tonic::{ConnectError, Status};
+use tonic::{ConnectError, Status, Streaming};
 
 use super::fresh::{FreshParts, LiveLineParts, LiveParts, Peers};
 
@@ -71,6 +73,25 @@ impl Links {
                 Some(status_words(&status))
             }
             _ => None,
+        }
+    }
+
+    /// Has the broker at `address` handle a request of users; what is told of failures says whether it may
+    /// have arrived.
+    ///
+    /// # Errors
+    /// It cannot be reached, refuses, or does not begin to answer in time.
+    pub async fn handle(
+        &self,
+        address: &str,
+        request: HandleRequest,
+        deadline: Duration,
+    ) -> Result<Streaming<PageResponse>, TransportError> {
+        let mut client = ReadClient::new(self.channel(address)?);
+        match tokio::time::timeout(deadline, client.handle(request)).await {
+            Ok(Ok(answer)) => Ok(answer.into_inner()),
+            Ok(Err(status)) => Err(failed(&status)),
+            Err(_) => Err(TransportError::Lost(format!("no answer within {deadline:?}"))),
         }
     }
 

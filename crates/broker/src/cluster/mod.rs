@@ -18,6 +18,7 @@
 //! | `flush` | heads → blocks |
 //! | `blocks` | blocks into the store, and objects out of it |
 //! | `jobs`, `leases` | what any broker may do and one does at a time |
+//! | `duty` | what one broker alone does for as long as it lives |
 //! | `kept` | what the cluster keeps, and whether this broker may remove what it does not |
 //! | `merging`, `merging_lines` | merges, rollups, rules, deletes |
 //! | `signals` | blocks and rows of whichever signal |
@@ -50,6 +51,7 @@ mod budget;
 mod damage;
 mod drain;
 mod drain_routes;
+mod duty;
 mod feed;
 mod flush;
 mod follow;
@@ -97,6 +99,7 @@ use tokio::time::Instant;
 
 pub use drain::{DrainError, DrainProgress, DrainStep, Farewell, left_cluster};
 pub use drain_routes::drain_routes;
+pub use duty::{Duty, DutyError, HeldDuty, Holder};
 pub use feed::CatalogFeed;
 pub use fresh::{FreshParts, LiveLineParts, LiveParts, Peers};
 pub use jobs::Background;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{get, post};
 use blockstore::MemoryDisk;
 use broker::Broker;
 use broker::rpc::{BrokerFacts, ReadSettings, ingest_service, read_service};
@@ -94,5 +94,6 @@ fn reads() -> ReadSettings {
     };
     let long = "a page ".repeat(200_000);
     let pages = Router::new().route("/long", get(async move || long));
-    ReadSettings { max_concurrent: 2, facts: Box::new(facts), pages }
+    let of_alerting = Router::new().route("/api/v2/silences", post(async |body: String| body));
+    ReadSettings { max_concurrent: 2, facts: Box::new(facts), pages, of_alerting }
 }

@@ -1,5 +1,5 @@
-//! Rules, alerts and notifications of a broker, in a console of its own: what is told is passed on, what
-//! changes something is for the broker.
+//! Rules, alerts and notifications of a broker, in a console of its own: all of it is passed on, also what
+//! changes something. Of several clusters, what changes something is for a broker of the one that is meant.
 
 use http::Method;
 use net::{Access, Routes};

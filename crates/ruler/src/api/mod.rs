@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
 use http::Method;
-use net::{Access, ApiError, ErrorType, Routes};
+use net::{Access, ApiError, Detour, ErrorType, Routes};
 use tokio::sync::Semaphore;
 
 use answer::Refusal;
@@ -95,11 +95,15 @@ impl Api {
 
 /// Alertmanager's API below `/api/v2`, and the same below `/alertmanager`, where Grafana looks for it in
 /// a Mimir.
-pub fn alertmanager_routes(finder: Finder, about: Arc<About>) -> Routes {
+pub fn alertmanager_routes(
+    finder: Finder,
+    about: Arc<About>,
+    detour: Option<Arc<dyn Detour>>,
+) -> Routes {
     const GET: [Method; 1] = [Method::GET];
     const POST: [Method; 1] = [Method::POST];
     const DELETE: [Method; 1] = [Method::DELETE];
-    let mut routes = Routes::new().speaking(&answer::DIALECT);
+    let mut routes = Routes::new().by_way_of(detour).speaking(&answer::DIALECT);
     for prefix in ["/api/v2", "/alertmanager/api/v2"] {
         let at = |path: &str| format!("{prefix}{path}");
         routes = routes
@@ -114,17 +118,23 @@ pub fn alertmanager_routes(finder: Finder, about: Arc<About>) -> Routes {
             .route(&at("/silence/{id}"), DELETE, Access::Write, silences::expire);
     }
     routes
+        .by_way_of(None)
         .route("/alertmanager/-/ready", GET, Access::Public, async || "OK")
         .with_state(Api::new(finder, about))
 }
 
 /// What Alertmanager does not tell: why somebody was told or not, how receivers fare, and what
 /// templates make of alerts.
-pub fn notification_routes(finder: Finder, about: Arc<About>) -> Routes {
+pub fn notification_routes(
+    finder: Finder,
+    about: Arc<About>,
+    detour: Option<Arc<dyn Detour>>,
+) -> Routes {
     const GET: [Method; 1] = [Method::GET];
     const POST: [Method; 1] = [Method::POST];
     let at = |path: &str| format!("/api/v1/notifications/{path}");
     Routes::new()
+        .by_way_of(detour)
         .route(&at("deliveries"), GET, Access::Read, deliveries::list)
         .route(&at("explain"), GET, Access::Read, explain::explain)
         .route(&at("receivers"), GET, Access::Read, receivers::list)

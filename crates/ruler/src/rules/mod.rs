@@ -244,6 +244,18 @@ pub struct Read {
     pub warnings: Vec<Diagnostic>,
 }
 
+/// Reads all rules for whoever does not evaluate them. Blocks.
+///
+/// # Errors
+/// What is wrong with the files.
+pub fn check(
+    settings: &RuleSettings,
+    managed: &[ManagedGroup],
+    files: &Files,
+) -> Result<Vec<Diagnostic>, Faults> {
+    Ok(sources::read(settings, managed, files)?.warnings)
+}
+
 impl Rules {
     /// Reads all rules, and takes up the states that were kept. Blocks: not for a thread that serves
     /// sockets.

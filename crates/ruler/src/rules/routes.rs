@@ -27,6 +27,7 @@ const MAX_SELECTORS: usize = 1_000;
 /// Lists of rules and alerts.
 pub fn rule_routes(seat: &Seat) -> Routes {
     Routes::new()
+        .by_way_of(seat.detour())
         .route("/api/v1/rules", [Method::GET], Access::Read, rules)
         .route("/api/v1/alerts", [Method::GET], Access::Read, alerts)
         .route("/api/v1/alertmanagers", [Method::GET], Access::Read, alertmanagers)

@@ -108,11 +108,6 @@ pub(super) fn settings(
 }
 
 impl AlertingConfig {
-    /// Whether the operator named rules or receivers.
-    pub(crate) fn is_named(&self) -> bool {
-        !self.files.is_empty() || !self.log_files.is_empty() || self.file.is_some()
-    }
-
     /// Where users reach this server, which reaches itself by `own_url`.
     pub(crate) fn external_url(&self, own_url: &str) -> String {
         self.external_url.clone().unwrap_or_else(|| own_url.to_owned())

@@ -25,7 +25,6 @@ use crate::cli::ServeArguments;
 use crate::config::Config;
 use crate::file_handles;
 use crate::metrics::{Telemetry, reload_rows};
-use crate::rule_data::BrokerKeep;
 use crate::source::BrokerStorage;
 use crate::words;
 
@@ -65,7 +64,7 @@ pub(crate) use agent_role::run as run_agent;
 pub(crate) use alerting::receivers_of;
 pub(crate) use console_role::run as run_console;
 
-use alerting::Alerting;
+use alerting::{Alerting, PassingOn};
 use clustered::Clustered;
 use front::Front;
 use line_ports::LinePorts;
@@ -232,22 +231,15 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     let (scraping, scraped) = scraping.unzip();
     let telling = Telling::new(&config, collect, &broker, scraping.as_ref(), cluster.as_ref());
     let url = format!("{}://{}", security.scheme(), words::elsewhere(address));
-    if cluster.is_some() && config.alerting.is_named() {
-        tracing::warn!(
-            "rules are not evaluated in a cluster yet, and nobody is notified: rules.files, \
-             rules.log_files and alertmanager.yml have no effect here; let one machine or Prometheus \
-             evaluate them"
-        );
-    }
     let external_url = config.alerting.external_url(&url);
-    let alerting = match cluster.is_none() && config.alerting.is_on {
+    let duty = broker.duty(alerting::DUTY).map(Arc::new);
+    let alerting = match config.alerting.is_on {
         false => None,
         true => {
             let of_prometheus =
                 scraping.as_ref().map(|scraping| scraping.of_prometheus()).unwrap_or_default();
-            let keep = Arc::new(BrokerKeep(broker.clone()));
-            let start =
-                Alerting::start(&config, &of_prometheus, &broker, &telling.executor, keep, &url);
+            let (executor, duty) = (&telling.executor, duty.clone());
+            let start = Alerting::start(&config, &of_prometheus, &broker, executor, duty, &url);
             let alerting = Box::pin(start).await?;
             telling.reloading.reload_also(Arc::clone(&alerting));
             Some(alerting)
@@ -256,17 +248,23 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     if let Some(alerting) = &alerting {
         let seat = alerting.seat().clone();
         telemetry = telemetry.with_page(Box::new(move |out| {
-            if let Some(running) = seat.running() {
-                ruler::render(&running.notifications, &running.rules, out);
-            }
+            ruler::render(seat.running().as_ref(), out);
         }));
     }
     let seat = alerting.as_ref().map(|alerting| alerting.seat().clone()).unwrap_or_default();
+    let seat = match (&cluster, duty) {
+        (Some(cluster), Some(duty)) => {
+            let (links, takes_part) = (cluster.links(), alerting.is_some());
+            let detour = PassingOn { seat: seat.clone(), duty, links, takes_part };
+            seat.with_detour(Arc::new(detour))
+        }
+        _ => seat,
+    };
     let of_alerting = || {
         let (url, started_ms) = (external_url.clone(), now_ms());
-        alerting::routes(&seat, url, started_ms, Arc::clone(&net_metrics))
+        alerting::routes(&seat, &broker, url, started_ms, Arc::clone(&net_metrics))
     };
-    let reads = telling.to_consoles(&broker, &config, url, scraping.clone(), of_alerting());
+    let reads = telling.to_consoles(&broker, &config, url, scraping.clone(), of_alerting);
     let calls = peer_port::calls(&config, &security, &broker, reads);
     let peers = match (&cluster, peers) {
         (Some(cluster), peers) => {

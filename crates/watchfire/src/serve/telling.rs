@@ -108,14 +108,14 @@ impl Telling {
         config: &Config,
         url: String,
         scraping: Option<Arc<Scraping>>,
-        of_alerting: net::Routes,
+        of_alerting: impl Fn() -> net::Routes,
     ) -> ReadSettings {
         let pages = console::told_routes(&self.console)
             .merge(console::log_routes(&self.console))
             .merge(broker::pushgateway_pages(&self.pushes))
             .merge(broker::ha_routes(broker))
             .merge(cluster_status_routes(&self.cluster))
-            .merge(of_alerting)
+            .merge(of_alerting())
             .into_router();
         let (name, retention) = (config.agent.instance.clone(), about(config, false).retention);
         let facts = move || BrokerFacts {
@@ -132,6 +132,7 @@ impl Telling {
             facts: Box::new(facts),
             // Only consoles get here; who of their users may read is theirs to say.
             pages: net::auth::without_login(pages),
+            of_alerting: net::auth::without_login(of_alerting().into_router()),
         }
     }
 }

@@ -70,7 +70,7 @@ pub(super) async fn serve_by(directory: tempfile::TempDir, flags: &[&str]) -> Se
     let telemetry = Telemetry::new(broker.clone(), Arc::clone(&metrics), None);
     let telling = Telling::new(&config, false, &broker, None, None);
     let nobody = ruler::Seat::default();
-    let of_alerting = alerting::routes(&nobody, "http://h:1".to_owned(), 0, metrics);
+    let of_alerting = alerting::routes(&nobody, &broker, "http://h:1".to_owned(), 0, metrics);
     let routes =
         all_routes(telling, &broker, telemetry, &security, Some(PEER.to_string()), None, None)
             .merge(of_alerting);

@@ -23,9 +23,10 @@ use model::{TenantId, TenantName, TimeRange};
 use net::rpc::read_server::{Read, ReadServer};
 use net::rpc::{
     CardinalityRequest, CardinalityResponse, CensusRequest, CensusResponse, Change, ChangesRequest,
-    ChangesResponse, ExemplarsRequest, ExemplarsResponse, LabelsRequest, LabelsResponse,
-    LiveEvents, MetadataRequest, MetadataResponse, PageRequest, PageResponse, SelectRequest,
-    SelectResponse, SeriesRequest, SeriesResponse, StateRequest, StateResponse, SubscribeRequest,
+    ChangesResponse, ExemplarsRequest, ExemplarsResponse, HandleRequest, LabelsRequest,
+    LabelsResponse, LiveEvents, MetadataRequest, MetadataResponse, PageRequest, PageResponse,
+    SelectRequest, SelectResponse, SeriesRequest, SeriesResponse, StateRequest, StateResponse,
+    SubscribeRequest,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status};
@@ -37,8 +38,8 @@ use crate::Broker;
 const TURN_WAIT: Duration = Duration::from_secs(10);
 /// Bytes gathered before a message is sent.
 const MESSAGE_BYTES: usize = 512 << 10;
-/// What requests may hold: selectors, a path.
-const MAX_REQUEST_BYTES: usize = 1 << 20;
+/// What requests may hold: selectors, a path, the alerts of one request.
+const MAX_REQUEST_BYTES: usize = 9 << 20;
 
 /// A stream of answers.
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -51,6 +52,8 @@ pub struct ReadSettings {
     pub facts: Box<dyn Fn() -> BrokerFacts + Send + Sync>,
     /// What `Page` answers with, for callers that may read.
     pub pages: Router,
+    /// What `Handle` answers with: rules, alerts and silences.
+    pub of_alerting: Router,
 }
 
 /// What consoles show of a broker.
@@ -147,6 +150,7 @@ impl Read for ReadService {
     type MetadataStream = Answers<MetadataResponse>;
     type SubscribeStream = Answers<LiveEvents>;
     type PageStream = Answers<PageResponse>;
+    type HandleStream = Answers<PageResponse>;
 
     async fn select(
         &self,
@@ -282,11 +286,22 @@ impl Read for ReadService {
         request: Request<PageRequest>,
     ) -> Result<Response<Self::PageStream>, Status> {
         let pages = self.settings.pages.clone();
-        let request = request.into_inner();
-        let tenant = Some(request.tenant.as_str()).filter(|name| !name.is_empty());
-        let tenant = tenant.map(named).transpose()?;
-        let answer = page::answer(pages, tenant, &request.path_and_query).await?;
-        Ok(Response::new(answer))
+        let PageRequest { path_and_query, tenant } = request.into_inner();
+        let asked = HandleRequest {
+            method: "GET".to_owned(),
+            path_and_query,
+            tenant,
+            ..HandleRequest::default()
+        };
+        Ok(Response::new(page::answer(pages, asked).await?))
+    }
+
+    async fn handle(
+        &self,
+        request: Request<HandleRequest>,
+    ) -> Result<Response<Self::HandleStream>, Status> {
+        let routes = self.settings.of_alerting.clone();
+        Ok(Response::new(page::answer(routes, request.into_inner()).await?))
     }
 }
 

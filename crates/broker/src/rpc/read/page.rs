@@ -5,9 +5,9 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{Request, header};
-use model::TenantName;
+use net::PASSED_ON_HEADER;
 use net::auth::TENANT_HEADER;
-use net::rpc::PageResponse;
+use net::rpc::{HandleRequest, PageResponse};
 use tonic::Status;
 use tower::ServiceExt;
 
@@ -16,24 +16,35 @@ use super::Answers;
 /// Bytes of the body in one message.
 const PIECE_BYTES: usize = 512 << 10;
 
-/// What `pages` answers to a GET of `path_and_query`, for a tenant if one is named.
+/// What `pages` answers to a request, for a tenant if one is named.
 ///
 /// # Errors
-/// That is no path.
+/// That is no method, path or tenant.
 pub(super) async fn answer(
     pages: Router,
-    tenant: Option<TenantName>,
-    path_and_query: &str,
+    asked: HandleRequest,
 ) -> Result<Answers<PageResponse>, Status> {
-    if !path_and_query.starts_with('/') {
+    if !asked.path_and_query.starts_with('/') {
         return Err(Status::invalid_argument("a path begins with /"));
     }
-    let mut request = Request::get(path_and_query);
-    if let Some(tenant) = tenant {
-        request = request.header(TENANT_HEADER, tenant.as_str());
+    let mut request = Request::builder().method(asked.method.as_str()).uri(asked.path_and_query);
+    if !asked.tenant.is_empty() {
+        request = request.header(TENANT_HEADER, super::named(&asked.tenant)?.as_str());
     }
-    let request =
-        request.body(Body::empty()).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    for (name, value) in [
+        (header::CONTENT_TYPE, &asked.content_type),
+        (header::CONTENT_ENCODING, &asked.content_encoding),
+    ] {
+        if !value.is_empty() {
+            request = request.header(name, value);
+        }
+    }
+    if asked.is_passed_on {
+        request = request.header(PASSED_ON_HEADER, "1");
+    }
+    let request = request
+        .body(Body::from(asked.body))
+        .map_err(|error| Status::invalid_argument(error.to_string()))?;
     let answer = match pages.oneshot(request).await {
         Ok(answer) => answer,
         Err(never) => match never {},

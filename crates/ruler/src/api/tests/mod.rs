@@ -165,8 +165,8 @@ impl World {
             let (here, notifications) = (Arc::clone(&here), notifications.clone());
             Arc::new(move || here.load(Ordering::SeqCst).then(|| notifications.clone()))
         };
-        let routes = alertmanager_routes(Arc::clone(&finder), Arc::clone(&about))
-            .merge(notification_routes(finder, about));
+        let routes = alertmanager_routes(Arc::clone(&finder), Arc::clone(&about), None)
+            .merge(notification_routes(finder, about, None));
         let router = without_login(routes.into_router());
         World { shelf, ears, here, notifications, router, text: text.to_owned() }
     }

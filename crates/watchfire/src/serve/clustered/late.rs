@@ -18,10 +18,10 @@ use tower::ServiceExt;
 
 /// The way to other brokers. A founder has its certificate only when its catalog is there to list it.
 #[derive(Default)]
-pub(super) struct LateLinks(OnceLock<Arc<Links>>);
+pub(in crate::serve) struct LateLinks(OnceLock<Arc<Links>>);
 
 impl LateLinks {
-    pub(super) fn get(&self) -> Option<&Arc<Links>> {
+    pub(in crate::serve) fn get(&self) -> Option<&Arc<Links>> {
         self.0.get()
     }
 

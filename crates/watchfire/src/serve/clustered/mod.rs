@@ -55,7 +55,7 @@ use self::chunks::{ChunkCounters, OtherCaches, OwnCache};
 use self::counts::Caches;
 use self::credentials::CatalogCredentials;
 use self::home::{Home, Stage};
-use self::late::{LateCalls, LateLinks};
+use self::late::LateCalls;
 use self::store::Stores;
 use self::workers::OtherBrokers;
 use super::peer_port::PeerPort;
@@ -64,6 +64,7 @@ use crate::config::Config;
 use crate::words;
 
 pub(crate) use home::is_home;
+pub(super) use late::LateLinks;
 
 /// For one attempt to be taken in, or to agree; the start goes on trying.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -318,6 +319,11 @@ impl Clustered {
     /// The way on which other brokers are asked how they are.
     pub(super) fn others(&self) -> Arc<dyn AskBroker> {
         Arc::clone(&self.links) as Arc<dyn AskBroker>
+    }
+
+    /// The way to the other brokers.
+    pub(super) fn links(&self) -> Arc<LateLinks> {
+        Arc::clone(&self.links)
     }
 
     /// `routes`, and what this broker's cache gives to others.

@@ -73,7 +73,7 @@ impl Stored {
         let mut open = Vec::new();
         for _ in 0..ports {
             let url = "http://b:9595".to_owned();
-            let alerting = ruler::rules::rule_routes(&ruler::Seat::default());
+            let alerting = || ruler::rules::rule_routes(&ruler::Seat::default());
             let reads = telling.to_consoles(&broker, &config, url, None, alerting);
             let bound = PeerPort::bind(&config, Arc::clone(&metrics)).await;
             let bound = bound.expect("listens").expect("a free port");

@@ -1,0 +1,206 @@
+//! What one broker of the cluster alone does, for as long as it lives: others wait for their turn.
+//!
+//! Unlike a job it never ends, and another broker has to take it up soon after its holder is gone. What its
+//! holder writes down is agreed upon under the term of its lease, so that nothing of one that was
+//! superseded counts.
+
+use std::future::Future;
+use std::time::Duration;
+
+use catalog::{BrokerId, CatalogError, Command, Expected};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::drain::DrainStep;
+use super::leases::{Held, Leases, NoResult};
+use super::writer::AGREE_DEADLINE;
+use crate::Broker;
+use crate::shared_catalog::SharedCatalog;
+
+/// One that was not renewed for so long is another's, though its holder is there: renewals may fail, and a
+/// leader be elected.
+const OVER_AFTER: Duration = Duration::from_secs(12);
+/// … and for so long, where its holder is taken for dead as well.
+const OF_DEAD_AFTER: Duration = Duration::from_secs(6);
+/// Its holder is sure of it for so long: less than that.
+const SURE_FOR: Duration = Duration::from_secs(5);
+/// How often its holder should renew it.
+const RENEWED_EVERY: Duration = Duration::from_secs(2);
+/// How often others should look whether they may have it.
+const LOOKED_EVERY: Duration = Duration::from_millis(500);
+/// How long a renewal may take before the next one is tried.
+const RENEWAL_DEADLINE: Duration = Duration::from_secs(3);
+
+/// The way to a duty.
+pub struct Duty {
+    broker: Broker,
+    own: BrokerId,
+    leases: Leases,
+    over_after: Duration,
+    job: &'static str,
+}
+
+/// A duty that is held. It ends by itself when it is not renewed.
+pub struct HeldDuty {
+    held: Held,
+    /// When the last renewal that succeeded was asked for.
+    sure_since: Mutex<Instant>,
+}
+
+/// Who has a duty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holder {
+    /// This broker, or its process of before.
+    Own,
+    /// Another one.
+    Other {
+        /// Its name.
+        name: String,
+        /// Where other brokers reach it, `HOST:PORT`.
+        address: String,
+    },
+    /// Nobody.
+    Nobody,
+}
+
+/// Why nothing came of what the holder of a duty wanted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DutyError {
+    /// Another broker has the duty by now.
+    #[error("another broker has taken this over")]
+    Lost,
+    /// The cluster does not agree now, or did not say in time.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl From<NoResult> for DutyError {
+    fn from(error: NoResult) -> DutyError {
+        match error {
+            NoResult::Refused(CatalogError::LeaseLost { .. }) => DutyError::Lost,
+            other => DutyError::Unavailable(other.to_string()),
+        }
+    }
+}
+
+impl Broker {
+    /// The way to a duty of the cluster; `None` beside a log.
+    pub fn duty(&self, job: &'static str) -> Option<Duty> {
+        let SharedCatalog::Agreed(consensus) = &self.inner.catalog else { return None };
+        let own = self.inner.clustered.as_ref()?.members.own();
+        let leases = Leases::new(own, consensus.clone(), self.inner.config.now_ms);
+        Some(Duty { broker: self.clone(), own, leases, over_after: OVER_AFTER, job })
+    }
+}
+
+impl Duty {
+    /// The same, less patient.
+    #[cfg(test)]
+    pub(super) fn over_after(self, over_after: Duration) -> Duty {
+        Duty { over_after, ..self }
+    }
+
+    /// How long whoever wants it waits between two attempts.
+    pub fn pause(&self) -> Duration {
+        LOOKED_EVERY
+    }
+
+    /// Takes it; `None` if another broker has it, this one is about to leave, or the cluster does not agree
+    /// now. What was agreed upon before can be read here when this is done.
+    pub async fn take(&self) -> Option<HeldDuty> {
+        if self.is_leaving() {
+            return None;
+        }
+        let asked = Instant::now();
+        let over_after = match self.is_of_dead() {
+            true => self.over_after.min(OF_DEAD_AFTER),
+            false => self.over_after,
+        };
+        let leases = self.leases.clone().over_after(over_after);
+        let held = leases.take(self.job.to_owned()).await?;
+        self.leases.consensus.catch_up(AGREE_DEADLINE).await.ok()?;
+        Some(HeldDuty { held, sure_since: Mutex::new(asked) })
+    }
+
+    /// Whether this broker should give back what it has, since it is about to leave the cluster.
+    pub fn is_leaving(&self) -> bool {
+        self.broker.drain_progress().is_some_and(|progress| progress.step != DrainStep::Serving)
+    }
+
+    /// Whether whoever has it is taken for dead.
+    fn is_of_dead(&self) -> bool {
+        let holder = self.leases.consensus.read(|state| Some(state.lease(self.job)?.holder));
+        let members = holder.map(|id| (id, self.broker.cluster_members()));
+        members.is_some_and(|(id, members)| {
+            !members.iter().any(|member| member.id == id && member.is_alive)
+        })
+    }
+
+    /// Who has it, as far as this broker knows.
+    pub fn holder(&self) -> Holder {
+        let read = |state: &catalog::State| {
+            let holder = state.lease(self.job)?.holder;
+            let info = state.broker(holder).map(|broker| broker.info.clone());
+            Some((holder, info))
+        };
+        match self.leases.consensus.read(read) {
+            Some((holder, _)) if holder == self.own => Holder::Own,
+            Some((_, Some(info))) => Holder::Other { name: info.name, address: info.address },
+            // It was taken out of the cluster.
+            Some((_, None)) | None => Holder::Nobody,
+        }
+    }
+}
+
+impl HeldDuty {
+    /// How often it should be renewed.
+    pub fn renewed_every(&self) -> Duration {
+        RENEWED_EVERY
+    }
+
+    /// Keeps it for longer.
+    ///
+    /// # Errors
+    /// [`DutyError`]. When the cluster does not agree it may go on: nobody else has it either.
+    pub async fn renew(&self) -> Result<(), DutyError> {
+        let asked = Instant::now();
+        let renewed = self.held.renew(RENEWAL_DEADLINE).await;
+        renewed.map_err(DutyError::from)?;
+        *self.sure_since.lock() = asked;
+        Ok(())
+    }
+
+    /// Whether no other broker can have it. Where this is not so another one may, or nobody.
+    pub fn is_sure(&self) -> bool {
+        self.sure_since.lock().elapsed() < SURE_FOR
+    }
+
+    /// Writes a key, if it is still held.
+    ///
+    /// # Errors
+    /// [`DutyError`].
+    pub fn put(
+        &self,
+        key: String,
+        value: Vec<u8>,
+    ) -> impl Future<Output = Result<(), DutyError>> + Send + '_ {
+        self.propose(Command::Put { key, value, expected: Expected::Any })
+    }
+
+    /// Removes a key, if it is still held.
+    ///
+    /// # Errors
+    /// [`DutyError`].
+    pub fn delete(&self, key: String) -> impl Future<Output = Result<(), DutyError>> + Send + '_ {
+        self.propose(Command::Delete { key, expected: Expected::Any })
+    }
+
+    async fn propose(&self, command: Command) -> Result<(), DutyError> {
+        self.held.propose(command).await.map(drop).map_err(DutyError::from)
+    }
+
+    /// Gives it back, so that others need not wait.
+    pub async fn give(&self) {
+        self.held.give_back().await;
+    }
+}
