@@ -9,8 +9,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{ConnectError, Status};
 
 use crate::tls::{ClientTls, TlsError};
 
@@ -24,6 +24,18 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Sent and not yet read by the broker, for one call: enough for a full second on a long way.
 const WINDOW_BYTES: u32 = 4 << 20;
+
+/// Whether a call failed before anything was sent: nothing came of it.
+pub fn never_left(status: &Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if error.is::<ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
 
 /// A connection to the broker at `target` (`HOST:PORT`), made when it is first used and made anew
 /// when it breaks; each time the name is looked up again and all its addresses are tried. Cheap to

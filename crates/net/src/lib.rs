@@ -44,7 +44,7 @@ pub use authority::{Authority, Role, check_name};
 pub use body::{BodyError, BodyRules, read_body, unpack_body};
 pub use body_budget::{BodyBudget, release_body};
 pub use chance::Chance;
-pub use channel::{ForeignBroker, NotAPeerPort, channel, status_words, try_broker};
+pub use channel::{ForeignBroker, NotAPeerPort, channel, never_left, status_words, try_broker};
 pub use cors::is_origin;
 pub use dialect::Dialect;
 pub use enrollment::Enrollment;

@@ -20,6 +20,7 @@ pub(crate) const GROUP: Group = Group {
     name: "alerting",
     tests: &[
         ("amtool-asks-and-silences", amtool::asks_and_silences),
+        ("amtool-through-a-console", amtool::through_a_console),
         ("amtool-reads-our-configuration", amtool::reads_our_configuration),
         ("prometheus-sends-what-fires", prometheus::sends_what_fires),
         ("alerts-outlive-kills", kills::alerts_outlive_kills),

@@ -25,6 +25,8 @@ mod versions;
 mod workers;
 mod wrong_starts;
 
+pub(crate) use site::join_token;
+
 use crate::harness::Group;
 
 /// What takes long, or programs that tests do not install: `watchfire-system cluster-by-hand/WORD`.

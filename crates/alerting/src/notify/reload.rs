@@ -37,9 +37,15 @@ impl Notifier {
         }
         // The alert that has fired longest decides how long a group waits.
         routed.sort_unstable();
-        for (_, fingerprint) in routed {
-            self.route(fingerprint, now_ns);
+        for (_, fingerprint) in &routed {
+            self.route(*fingerprint, now_ns);
         }
+        // For whom there is no room under the new routes was perhaps in a group before.
+        let without = routed.into_iter().filter(|(_, fingerprint)| {
+            let entry = self.alerts.get(fingerprint);
+            entry.is_some_and(|entry| entry.routes.iter().all(|(_, group)| group.is_none()))
+        });
+        self.dirty.alerts.extend(without.map(|(_, fingerprint)| fingerprint));
         let mut ids: Vec<u64> = self.groups.keys().copied().collect();
         ids.sort_unstable();
         for id in ids {

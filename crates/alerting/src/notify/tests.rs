@@ -206,6 +206,23 @@ fn a_reload_loses_nothing() {
 }
 
 #[test]
+fn an_alert_that_has_no_room_after_a_reload_is_written_down_as_such() {
+    let all = "route: {receiver: r, group_wait: 10s}\n";
+    let by_name = "route: {receiver: r, group_wait: 10s, group_by: [alertname]}\n";
+    let mut world = World::with(all, Limits { max_groups: 1, ..Limits::default() });
+    world.fire("a");
+    world.fire("b");
+    let mut saved = Snapshot::default();
+    saved.apply(world.notifier.take_changes());
+    assert!(saved.alerts.values().all(|alert| alert.grouped));
+    let now_ns = world.ns();
+    world.notifier.reload(policy(by_name), now_ns);
+    saved.apply(world.notifier.take_changes());
+    assert_eq!(saved, world.notifier.snapshot());
+    assert_eq!(saved.alerts.values().filter(|alert| alert.grouped).count(), 1);
+}
+
+#[test]
 fn what_is_under_way_survives_a_reload() {
     let mut world = World::new(ROUTE);
     world.answer = Answer::Never;

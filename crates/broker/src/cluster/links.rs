@@ -17,7 +17,7 @@ use net::tls::ClientTls;
 use net::{Identity, status_words};
 use parking_lot::Mutex;
 use tonic::transport::Channel;
-use tonic::{ConnectError, Status, Streaming};
+use tonic::{Status, Streaming};
 
 use super::fresh::{FreshParts, LiveLineParts, LiveParts, Peers};
 
@@ -164,12 +164,8 @@ impl Peers for Links {
 /// about, or where the other side refused it.
 fn failed(status: &Status) -> TransportError {
     let words = status_words(status);
-    let mut cause = std::error::Error::source(status);
-    while let Some(error) = cause {
-        if error.is::<ConnectError>() {
-            return TransportError::Unreached(words);
-        }
-        cause = error.source();
+    if net::never_left(status) {
+        return TransportError::Unreached(words);
     }
     match status.code() {
         tonic::Code::Unauthenticated

@@ -1,11 +1,28 @@
 //! Rules, alerts and notifications of a broker, in a console of its own: all of it is passed on, also what
 //! changes something. Of several clusters, what changes something is for a broker of the one that is meant.
 
-use http::Method;
-use net::{Access, Routes};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, Method, StatusCode, header};
+use net::auth::Principal;
+use net::rpc::HandleRequest;
+use net::{Access, ApiError, ErrorType, Routes};
+use promql::SourceError;
 
 use super::Brokers;
-use super::pages::{elsewhere, pass_on};
+use super::fault::Fault;
+use super::link::Client;
+use super::page_merge::Page;
+use super::pages::{elsewhere, gathered, pass_on};
+use crate::respond::source_error;
+
+/// Most bytes of a request: more than any of these routes takes.
+const MAX_BODY_BYTES: usize = 8 << 20;
+/// How long the broker may take: it waits for what it writes down, and a test of a receiver for the receiver.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
 
 /// What a broker answers to these is passed on.
 const PASSED_ON: [&str; 20] = [
@@ -40,17 +57,102 @@ pub fn passed_on_alerting_routes(brokers: &Brokers) -> Routes {
     for prefix in ["/api/v2", "/alertmanager/api/v2"] {
         let at = |path: &str| format!("{prefix}{path}");
         routes = routes
-            .route(&at("/alerts"), [Method::POST], Access::Write, elsewhere)
-            .route(&at("/silences"), [Method::POST], Access::Write, elsewhere)
-            .route(&at("/silence/{id}"), [Method::DELETE], Access::Write, elsewhere);
+            .route(&at("/alerts"), [Method::POST], Access::Write, change)
+            .route(&at("/silences"), [Method::POST], Access::Write, change)
+            .route(&at("/silence/{id}"), [Method::DELETE], Access::Write, change);
     }
     for (path, access) in
         [("silence_preview", Access::Read), ("render", Access::Read), ("test", Access::Admin)]
     {
         let path = format!("/api/v1/notifications/{path}");
-        routes = routes.route(&path, [Method::POST], access, elsewhere);
+        routes = routes.route(&path, [Method::POST], access, change);
     }
     routes
         .route("/alertmanager/-/ready", [Method::GET], Access::Public, async || "OK")
         .with_state(brokers.clone())
+}
+
+/// Hands a request of any method on to the broker. Whoever sent it, this console knows.
+async fn change(
+    State(brokers): State<Brokers>,
+    principal: Principal,
+    request: Request,
+) -> Response {
+    let clusters = &brokers.inner.clusters;
+    let [cluster] = &clusters[..] else {
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        return elsewhere(State(brokers), method, uri).await;
+    };
+    let asked = match described(&principal, request).await {
+        Ok(asked) => asked,
+        Err(refusal) => return refusal.into_response(),
+    };
+    // What makes something new is sent once where it is not known what came of it.
+    let (is_repeatable, is_sent) = (asked.method != "POST", AtomicBool::new(false));
+    let ask = |client: Client| {
+        let (asked, is_sent) = (asked.clone(), &is_sent);
+        async move {
+            if !is_repeatable && is_sent.load(Ordering::Relaxed) {
+                return Err(Fault::Final(SourceError::Unavailable(
+                    "the broker did not answer, and may have taken it: look whether it counts before \
+                     you repeat it"
+                        .to_owned(),
+                )));
+            }
+            handle(client, asked, is_sent).await
+        }
+    };
+    let answer = tokio::time::timeout(ANSWERED_WITHIN, cluster.link.call(ask)).await;
+    let answer = answer.unwrap_or_else(|_| {
+        let words =
+            "the broker did not answer in time; look whether it counts before you repeat it";
+        Err(SourceError::Unavailable(words.to_owned()))
+    });
+    match answer {
+        Ok(page) => page.into_response(),
+        Err(error) => source_error(error).into_response(),
+    }
+}
+
+/// Notes in `is_sent` that it may have arrived.
+async fn handle(
+    mut client: Client,
+    asked: HandleRequest,
+    is_sent: &AtomicBool,
+) -> Result<Page, Fault> {
+    match client.handle(asked).await {
+        Ok(answer) => {
+            is_sent.store(true, Ordering::Relaxed);
+            gathered(answer.into_inner()).await
+        }
+        Err(status) => {
+            // What a broker itself says is that it did not take it.
+            let is_broken = std::error::Error::source(&status).is_some();
+            is_sent.store(is_broken && !net::never_left(&status), Ordering::Relaxed);
+            Err(Fault::of(&status))
+        }
+    }
+}
+
+async fn described(principal: &Principal, request: Request) -> Result<HandleRequest, ApiError> {
+    let (parts, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, MAX_BODY_BYTES).await.map_err(|error| {
+        let words = format!(
+            "the body cannot be read, or is larger than {MAX_BODY_BYTES} bytes: {error}; send less at once"
+        );
+        ApiError::new(ErrorType::BadData, words).with_status(StatusCode::PAYLOAD_TOO_LARGE)
+    })?;
+    let text = |name: HeaderName| {
+        let value = parts.headers.get(name).and_then(|value| value.to_str().ok());
+        value.unwrap_or_default().to_owned()
+    };
+    Ok(HandleRequest {
+        method: parts.method.to_string(),
+        path_and_query: parts.uri.path_and_query().map_or_else(String::new, ToString::to_string),
+        tenant: if principal.sees_all() { String::new() } else { principal.tenant.to_string() },
+        content_type: text(header::CONTENT_TYPE),
+        content_encoding: text(header::CONTENT_ENCODING),
+        body,
+        is_passed_on: false,
+    })
 }

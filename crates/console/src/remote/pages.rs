@@ -8,9 +8,10 @@ use futures_util::future::join_all;
 use http::{Method, StatusCode, Uri, header};
 use model::TenantName;
 use net::auth::Principal;
-use net::rpc::PageRequest;
+use net::rpc::{PageRequest, PageResponse};
 use net::{Access, ApiError, ErrorType, Routes};
 use promql::SourceError;
+use tonic::Streaming;
 
 use super::fault::{Fault, garbled, named};
 use super::link::Client;
@@ -237,10 +238,13 @@ fn one_of(
     })
 }
 
-/// Reads to the end: a browser that is slow must not hold up the connection of all.
 async fn page(mut client: Client, request: PageRequest) -> Result<Page, Fault> {
     let answer = client.page(request).await;
-    let mut stream = answer.map_err(|status| Fault::of(&status))?.into_inner();
+    gathered(answer.map_err(|status| Fault::of(&status))?.into_inner()).await
+}
+
+/// Reads to the end: a browser that is slow must not hold up the connection of all.
+pub(super) async fn gathered(mut stream: Streaming<PageResponse>) -> Result<Page, Fault> {
     let mut page: Option<Page> = None;
     while let Some(message) = stream.message().await.map_err(|status| Fault::of(&status))? {
         let page = match &mut page {

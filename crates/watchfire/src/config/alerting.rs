@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use alerting::rules::{CatchUpLimits, Defaults, RuleLimits, builtin_rules};
 use anyhow::{Result, ensure};
@@ -33,6 +34,8 @@ pub(crate) struct AlertingConfig {
     /// Where this server is reached from outside, if that is told.
     pub(crate) external_url: Option<String>,
     pub(crate) notifier: alerting::notify::Limits,
+    /// For so long groups tell nothing after a start.
+    pub(crate) start_delay: Duration,
 }
 
 pub(super) fn settings(
@@ -65,6 +68,10 @@ pub(super) fn settings(
              https://watchfire.example.org"
         );
     }
+    let start_delay_ms = duration_ms(
+        "alertmanager.dispatch_start_delay",
+        alertmanager.dispatch_start_delay.as_deref(),
+    )?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let notifier = alerting::notify::Limits::default();
     let in_file = alertmanager.config_file.map(|path| beside.join(path));
@@ -104,6 +111,7 @@ pub(super) fn settings(
             max_silences: alertmanager.max_silences.unwrap_or(notifier.max_silences),
             ..notifier
         },
+        start_delay: Duration::from_millis(start_delay_ms.unwrap_or(0).unsigned_abs()),
     })
 }
 

@@ -72,6 +72,7 @@ pub(super) struct Alertmanager {
     pub(super) max_alerts: Option<usize>,
     pub(super) max_alerts_per_name: Option<usize>,
     pub(super) max_silences: Option<usize>,
+    pub(super) dispatch_start_delay: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]

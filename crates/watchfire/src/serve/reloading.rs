@@ -31,6 +31,7 @@ const RELOADED: &[&str] = &[
 ];
 /// … but for these: threads and the budget of memory are laid out by them at the start.
 const NOT_RELOADED: &[&str] = &[
+    "alertmanager.dispatch_start_delay",
     "alertmanager.external_url",
     "alertmanager.max_alerts",
     "alertmanager.max_alerts_per_name",

@@ -8,7 +8,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::{Listener, launch};
-use crate::harness::Scratch;
+use crate::cluster::join_token;
+use crate::harness::{Launch, Scratch, free_address};
 
 /// `amtool` with these words, told where we are. Yields what it prints.
 fn amtool(address: SocketAddr, words: &[&str]) -> Result<String> {
@@ -96,6 +97,38 @@ pub(super) fn asks_and_silences(scratch: &Scratch) -> Result<String> {
     ensure!(left.as_array().map(Vec::len) == Some(3), "alerts after the restart: {left}");
     server.stop()?;
     Ok("alerts and silences of amtool".to_owned())
+}
+
+/// A console of its own passes all of it on, for users that it knows itself.
+pub(super) fn through_a_console(scratch: &Scratch) -> Result<String> {
+    let listener = Listener::start()?;
+    let (launch, _) = launch(scratch, &configuration(&listener))?;
+    let peers = free_address()?.to_string();
+    let server = launch.arguments(&["--peer-listen", &peers]).start()?;
+    let token = join_token(&scratch.join("data"), "console")?;
+    let console = Launch::console(&scratch.join("console"));
+    let console = console.arguments(&["--broker", &peers, "--join", &token]).start()?;
+    let (there, here) = (console.client().address(), server.client().address());
+    amtool(there, &["alert", "add", "Foo", "host=a", "--annotation=summary=it is down"])?;
+    let message = listener.wait_for("the alert", |message| {
+        message["alerts"].as_array().is_some_and(|alerts| alerts.len() == 1)
+    })?;
+    ensure!(message["commonAnnotations"]["summary"] == "it is down", "told: {message}");
+    let add = ["silence", "add", "-a", "ann", "-c", "work", "-d", "1h", "alertname=Foo"];
+    let id = amtool(there, &add)?;
+    for address in [there, here] {
+        let listed = amtool(address, &["silence", "query", "-q"])?;
+        ensure!(listed == id, "{address} lists {listed}, not {id}");
+        let silenced = amtool_json(address, &["alert", "query", "-s"])?;
+        ensure!(silenced[0]["labels"]["alertname"] == "Foo", "{address}: {silenced}");
+    }
+    amtool(there, &["silence", "expire", &id])?;
+    ensure!(amtool(here, &["silence", "query", "-q"])?.is_empty(), "it was expired");
+    let refused = amtool(there, &["silence", "expire", "00000000-0000-0000-0000-000000000000"]);
+    ensure!(refused.is_err(), "a silence there is not was expired");
+    console.stop()?;
+    server.stop()?;
+    Ok("alerts and silences at a console".to_owned())
 }
 
 pub(super) fn reads_our_configuration(scratch: &Scratch) -> Result<String> {

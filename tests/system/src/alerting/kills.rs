@@ -10,7 +10,7 @@ use super::{Listener, fire, firing, launch};
 use crate::harness::random::Random;
 use crate::harness::{Client, Scratch};
 
-const KILLS: usize = 40;
+const KILLS: usize = 100;
 /// Between a message and its being written down there is one sync; a busy machine takes its time.
 const IN_DOUBT: Duration = Duration::from_secs(2);
 /// A start takes longer than this, so that what comes within it behind a kill was sent before.

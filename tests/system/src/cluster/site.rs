@@ -42,7 +42,7 @@ pub(super) struct Site {
 }
 
 /// What `watchfire token create` prints for the next host: its last word.
-pub(super) fn join_token(data: &Path, role: &str) -> Result<String> {
+pub(crate) fn join_token(data: &Path, role: &str) -> Result<String> {
     let output = Command::new(binary())
         .args(["token", "create", "--role", role, "--data"])
         .arg(data)

@@ -67,6 +67,7 @@ pub(super) struct Alerting {
     external_url: String,
     options: DeliveryOptions,
     limits: alerting::notify::Limits,
+    start_delay: Duration,
     broker: Broker,
     executor: Arc<Executor>,
     /// Held while it is put in effect, so that who takes the seat has the latest.
@@ -159,6 +160,7 @@ impl Alerting {
             external_url,
             options,
             limits: config.alerting.notifier.clone(),
+            start_delay: config.alerting.start_delay,
             broker: broker.clone(),
             executor: Arc::clone(executor),
             in_effect: Mutex::new(InEffect { configuration, deliver, settings }),
@@ -201,7 +203,7 @@ impl Alerting {
             Arc::clone(&in_effect.deliver),
             self.limits.clone(),
             Arc::clone(&clock),
-            Duration::ZERO,
+            self.start_delay,
         )?;
         let parts = Parts {
             settings: in_effect.settings.clone(),
