@@ -125,7 +125,6 @@ impl Alerting {
             )?;
             let parts = Parts {
                 settings,
-                managed: Vec::new(),
                 files: files(),
                 keep,
                 queries: Arc::new(RuleQueries(executor)),
@@ -174,7 +173,7 @@ impl Alerting {
         let rules = match self.seat.running() {
             None => None,
             Some(running) => {
-                let prepared = running.rules.prepare(settings, &[]);
+                let prepared = running.rules.prepare(settings);
                 Some(prepared.map_err(|faults| anyhow!("{}", faults.render()))?)
             }
         };
@@ -230,6 +229,8 @@ pub(super) fn routes(
     let finder: ruler::api::Finder =
         Arc::new(move || for_finder.running().map(|running| running.notifications));
     ruler::rules::rule_routes(seat)
+        .merge(ruler::api::rule_config_routes(seat, &about.net_metrics))
+        .merge(ruler::api::rule_group_routes(seat, &about.net_metrics))
         .merge(ruler::api::alertmanager_routes(Arc::clone(&finder), Arc::clone(&about)))
         .merge(ruler::api::notification_routes(finder, about))
 }
@@ -283,6 +284,7 @@ fn rule_settings(
         resend_delay: Duration::from_secs(60),
         catch_up: config.catch_up,
         groups_at_once: config.groups_at_once,
+        managed: config.managed,
     }
 }
 
