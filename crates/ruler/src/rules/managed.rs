@@ -290,16 +290,25 @@ impl Inner {
         store.put(language, &key, &kept).await?;
         let inner = Arc::clone(&self);
         let put = move || {
+            inner.wait_for(language, &key);
             let now_ms = inner.clock.now_ms();
             let mut sets = inner.sets.lock();
             sets.of(language).put(spec, now_ms);
             sets.managed.insert((language, key.clone()), kept);
             sets.order_one(language, &key);
         };
-        // Groups whose results are just being applied are waited for.
         tokio::task::spawn_blocking(put).await.map_err(|error| failed(&error))?;
         self.wake.notify_one();
         Ok(())
+    }
+
+    /// Waits until what a group yielded last is applied: its templates may ask queries, and whoever waits
+    /// for them later on holds up all groups. Blocks.
+    fn wait_for(&self, language: RuleLanguage, key: &GroupKey) {
+        let known = self.sets.lock().of(language).group(key).map(Arc::clone);
+        if let Some(known) = known {
+            drop(known.lock());
+        }
     }
 
     async fn forget(
@@ -310,6 +319,7 @@ impl Inner {
         store.delete(place.0, &place.1).await?;
         let inner = Arc::clone(self);
         let remove = move || {
+            inner.wait_for(place.0, &place.1);
             let now_ms = inner.clock.now_ms();
             let mut sets = inner.sets.lock();
             let kept = sets.managed.remove(&place);
