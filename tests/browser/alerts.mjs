@@ -191,9 +191,45 @@ export async function checkAlerts({ base, open, check, demand }) {
     await page.waitForSelector('[data-try] [data-result="1"]');
     await page.waitForFunction(() => document.querySelector('[data-try] article dd')?.innerText.includes('7'));
     demand((await page.innerText('[data-try] .snippet')).includes('- alert: TooBusy'), 'the YAML lacks the name');
+    await page.fill('[data-try] fieldset:last-of-type .pair input:last-of-type', '{{ $value | humanizePercentage }}');
+    await page.waitForFunction(() => document.querySelector('[data-try] article dd')?.innerText === '700%');
     await page.fill('[data-try] textarea', 'vector(7) >');
-    await page.waitForSelector('[data-try] pre.bad:has-text("parse error")');
-  }, { isFailing: true });
+    await page.waitForSelector('[data-try] [data-fault]:has-text("parse error")');
+  });
+
+  await visit('a group is written, refused, kept, changed and deleted', '/rules', async (page) => {
+    const write = async (text) => {
+      await page.click('[data-editor] .cm-content');
+      await page.keyboard.press('Control+a');
+      await page.keyboard.insertText(text);
+    };
+    const group = (expr) => `name: browser-group\nrules:\n  - alert: BrowserRule\n    expr: ${expr}\n    for: 1h\n    annotations:\n      summary: '{{ query "vector(3)" | first | value }} of {{ $value | humanize }}'\n`;
+    await page.click('button:has-text("New group")');
+    await page.waitForSelector('[data-editor] .cm-content');
+    await page.fill('[data-editor] input[name="namespace"]', 'browser/one');
+    await write(group('vector(7) >'));
+    await page.waitForSelector('[data-editor] [data-fault="4"]:has-text("parse error")');
+    await page.waitForSelector('[data-editor] .cm-lintRange-error');
+    await write(group('vector(7000) > 5'));
+    await page.waitForSelector('[data-editor] [data-result="1"]');
+    await page.waitForFunction(() => document.querySelector('[data-editor] article dd')?.innerText === '3 of 7k');
+    await page.waitForSelector('[data-editor] [data-chart] canvas');
+    await page.click('[data-editor] button[type="submit"]');
+    await page.waitForSelector('[data-group="browser-group"] .mark.own');
+    demand((await page.innerText('[data-group="browser-group"] .path')) === 'browser/one', 'the namespace is not its file');
+    await page.click('[data-group="browser-group"] [data-edit]');
+    await page.waitForFunction(() => document.querySelector('[data-editor] .cm-content')?.innerText.includes('vector(7000) > 5'));
+    await write(group('vector(8) > 5').replace('browser-group', 'browser-renamed'));
+    await page.waitForFunction(() => document.querySelector('[data-editor] article dd')?.innerText === '3 of 8');
+    await page.keyboard.press('Control+s');
+    await page.waitForSelector('[data-group="browser-renamed"]');
+    await page.waitForFunction(() => document.querySelector('[data-group="browser-group"]') === null);
+    const remove = page.locator('[data-group="browser-renamed"] .changes button').last();
+    await remove.click();
+    await remove.click();
+    await page.waitForFunction(() => document.querySelector('[data-group="browser-renamed"]') === null);
+    demand((await page.locator('[data-group]:not(:has(.mark.own)) [data-edit]').count()) === 0, 'what comes from files can be edited');
+  });
 
   await visit('the tree says which route labels take', '/receivers', async (page) => {
     await page.waitForSelector('[data-receiver]');

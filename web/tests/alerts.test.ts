@@ -1,8 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import type { NotifiedAlert, NotifiedGroup, RouteNode, RuleAlert } from '../src/lib/api/alerting';
 import { countStates, gravityOf, groupBy, groupsWith, isLink, merged } from '../src/lib/alerts/model';
-import { alertLabels, asNotice, ruleYaml, type RuleDraft } from '../src/lib/alerts/rule-text';
+import { groupYaml, ruleYaml, type RuleDraft } from '../src/lib/alerts/rule-text';
 import { daysOf, ending, intervalOf, isSpan, matcherText, recurrenceOf, seedOf } from '../src/lib/alerts/silence';
+import { markOf } from '../src/lib/alerts/yaml-editor';
 import { splitThreshold } from '../src/lib/alerts/threshold';
 import { pathTo, placed } from '../src/lib/alerts/tree';
 
@@ -176,13 +177,31 @@ describe('a rule that is tried', () => {
     );
   });
 
-  test('has the labels of its series and its own', () => {
-    expect(alertLabels(draft, { __name__: 'a', host: 'x', severity: 'low' })).toEqual({ host: 'x', severity: 'page', alertname: 'Too busy' });
+  test('is a group of its own', () => {
+    const [first, ...rest] = groupYaml(draft, 'a: b').split('\n');
+    expect(first).toBe('name: "a: b"');
+    expect(rest.slice(0, 2)).toEqual(['rules:', '  - alert: "Too busy"']);
+    expect(ruleYaml(draft, 'a: b')).toContain('  - name: "a: b"\n    rules:\n      - alert: "Too busy"\n');
+  });
+});
+
+describe('a fault in a group', () => {
+  const text = 'name: g\nrules:\n- expr: 磁盘 >\n';
+  const at = (line: number, column: number) => {
+    const { from, to } = markOf(text, { line, column, message: 'bad', help: null });
+    return text.slice(from, to);
+  };
+
+  test('is marked from its place to the end of its line', () => {
+    expect(at(1, 7)).toBe('g');
+    expect(at(3, 9)).toBe('磁盘 >');
+    expect(at(3, 99)).toBe('>');
   });
 
-  test('reads its value as a number', () => {
-    expect(asNotice('{{ $value }}', 7)).toContain('$value := 7.0 ');
-    expect(asNotice('', NaN)).toContain('$value := 0.0 ');
+  test('has a place although the text has changed since', () => {
+    expect(at(0, 0)).toBe('name: g');
+    expect(at(99, 5)).toBe('');
+    expect(markOf('', { line: 3, column: 2, message: 'bad', help: 'do so' }).message).toBe('bad\ndo so');
   });
 });
 

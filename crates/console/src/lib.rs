@@ -85,6 +85,8 @@ pub struct About {
     pub config_yaml: String,
     /// Flags in effect, sorted by name.
     pub flags: Vec<(String, String)>,
+    /// Whether groups of rules are kept by the API of this process.
+    pub keeps_rules: bool,
 }
 
 /// How the clusters of a console in a process of its own are.

@@ -33,7 +33,8 @@ pub(crate) fn about(config: &Config, collect: bool) -> console::About {
         ms if ms % DAY_MS == 0 => format!("{}d", ms / DAY_MS),
         ms => format!("{}h", ms / HOUR_MS),
     };
-    console::About { logs_retention, ..process(config, retention, flags) }
+    let keeps_rules = config.alerting.is_on;
+    console::About { logs_retention, keeps_rules, ..process(config, retention, flags) }
 }
 
 /// The same of a console in a process of its own. How long data is kept is its brokers' to say.
@@ -64,5 +65,6 @@ fn process(config: &Config, retention: String, flags: Vec<(String, String)>) -> 
         logs_retention: String::new(),
         config_yaml: config.yaml.clone(),
         flags,
+        keeps_rules: false,
     }
 }

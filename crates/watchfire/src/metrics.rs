@@ -375,10 +375,10 @@ mod tests {
             resend_delay: Duration::from_secs(60),
             catch_up: alerting::rules::CatchUpLimits::default(),
             groups_at_once: 1,
+            managed: ruler::rules::ManagedLimits::default(),
         };
         let (rules, _) = ruler::rules::Rules::open(ruler::rules::Parts {
             settings,
-            managed: Vec::new(),
             files: files(),
             keep: keep(),
             queries: Arc::new(crate::rule_data::RuleQueries(Arc::clone(executor))),

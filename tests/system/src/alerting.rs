@@ -1,9 +1,10 @@
 //! Alerts from those who send them to those who are told: Debian's `amtool` and `prometheus` against the
-//! program, and webhooks over kills.
+//! program, and webhooks and groups of rules over kills.
 
 mod amtool;
 mod kills;
 mod prometheus;
+mod ruler_api;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -24,6 +25,8 @@ pub(crate) const GROUP: Group = Group {
         ("amtool-reads-our-configuration", amtool::reads_our_configuration),
         ("prometheus-sends-what-fires", prometheus::sends_what_fires),
         ("alerts-outlive-kills", kills::alerts_outlive_kills),
+        ("ruler-api-keeps-groups", ruler_api::keeps_groups_of_rulers),
+        ("groups-outlive-kills", ruler_api::groups_outlive_kills),
     ],
 };
 

@@ -79,39 +79,76 @@ impl RuleSet {
         let mut before = std::mem::take(&mut self.groups);
         for spec in specs {
             let key = GroupKey { file: spec.file.clone(), name: spec.name.clone() };
-            let group = match before.remove(&key).or_else(|| self.groups.remove(&key)) {
-                Some(known) if *known.lock().spec == spec => {
-                    changes.kept += 1;
-                    known
-                }
-                Some(known) => {
-                    changes.changed += 1;
-                    let still = restores || known.lock().restores_in.is_some();
-                    let mut group = Group::new(spec, now_ms, still, &self.budget);
-                    group.take_over(self.taken(&known));
-                    Arc::new(Mutex::new(group))
-                }
-                None => {
-                    changes.added += 1;
-                    Arc::new(Mutex::new(Group::new(spec, now_ms, restores, &self.budget)))
-                }
-            };
+            let known = before.remove(&key).or_else(|| self.groups.remove(&key));
+            let group = self.succeed(known, spec, now_ms, restores, &mut changes);
             self.groups.insert(key, group);
         }
         changes.removed = before.len();
         for group in before.into_values() {
-            let group = self.taken(&group);
-            let (interval_ms, offset_ms) = (group.spec.interval_ms, group.spec.query_offset_ms);
-            let series = group.into_series();
-            if !series.is_empty() {
-                self.retired.push(Retired {
-                    due_ms: now_ms.saturating_add(interval_ms.saturating_mul(2)),
-                    t_ms: now_ms.saturating_sub(offset_ms),
-                    series,
-                });
-            }
+            self.retire_group(&group, now_ms);
         }
         changes
+    }
+
+    /// Adds or replaces one group, as [`RuleSet::load`] does; the others go on untouched.
+    pub fn put(&mut self, spec: GroupSpec, now_ms: i64) -> Changes {
+        let mut changes = Changes::default();
+        let key = GroupKey { file: spec.file.clone(), name: spec.name.clone() };
+        let known = self.groups.remove(&key);
+        let group = self.succeed(known, spec, now_ms, false, &mut changes);
+        self.groups.insert(key, group);
+        changes
+    }
+
+    /// Takes one group away, as [`RuleSet::load`] does; says whether it was there.
+    pub fn remove(&mut self, key: &GroupKey, now_ms: i64) -> bool {
+        let group = self.groups.remove(key);
+        if let Some(group) = &group {
+            self.retire_group(group, now_ms);
+        }
+        group.is_some()
+    }
+
+    /// The group that says what `spec` says, in the place of the one that was known.
+    fn succeed(
+        &self,
+        known: Option<SharedGroup>,
+        spec: GroupSpec,
+        now_ms: i64,
+        restores: bool,
+        changes: &mut Changes,
+    ) -> SharedGroup {
+        match known {
+            Some(known) if *known.lock().spec == spec => {
+                changes.kept += 1;
+                known
+            }
+            Some(known) => {
+                changes.changed += 1;
+                let still = restores || known.lock().restores_in.is_some();
+                let mut group = Group::new(spec, now_ms, still, &self.budget);
+                group.take_over(self.taken(&known));
+                Arc::new(Mutex::new(group))
+            }
+            None => {
+                changes.added += 1;
+                Arc::new(Mutex::new(Group::new(spec, now_ms, restores, &self.budget)))
+            }
+        }
+    }
+
+    /// Notes the series of a group that is gone.
+    fn retire_group(&mut self, group: &SharedGroup, now_ms: i64) {
+        let group = self.taken(group);
+        let (interval_ms, offset_ms) = (group.spec.interval_ms, group.spec.query_offset_ms);
+        let series = group.into_series();
+        if !series.is_empty() {
+            self.retired.push(Retired {
+                due_ms: now_ms.saturating_add(interval_ms.saturating_mul(2)),
+                t_ms: now_ms.saturating_sub(offset_ms),
+                series,
+            });
+        }
     }
 
     /// Takes a group out of its lock. Whoever is evaluating it finds one that has been replaced.

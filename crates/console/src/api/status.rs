@@ -24,7 +24,7 @@ pub(super) const MAX_TOP: usize = 10_000;
 
 pub(super) async fn build_info(State(console): State<Arc<Console>>) -> Response {
     let about = console.about();
-    success(json!({
+    let mut told = json!({
         "version": API_VERSION,
         "revision": about.revision,
         "branch": "main",
@@ -33,7 +33,16 @@ pub(super) async fn build_info(State(console): State<Arc<Console>>) -> Response 
         "goVersion": "",
         "application": "watchfire",
         "applicationVersion": about.version,
-    }))
+    });
+    // By this Grafana takes the server for a Mimir and lets rules be changed; without it, for a Prometheus.
+    if about.keeps_rules {
+        told["features"] = json!({
+            "ruler_config_api": "true",
+            "alertmanager_config_api": "false",
+            "federated_rules": "false",
+        });
+    }
+    success(told)
 }
 
 pub(super) async fn runtime_info(State(console): State<Arc<Console>>) -> Response {

@@ -25,7 +25,7 @@ const MAX_BODY_BYTES: usize = 8 << 20;
 const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
 
 /// What a broker answers to these is passed on.
-const PASSED_ON: [&str; 20] = [
+const PASSED_ON: [&str; 23] = [
     "/alertmanager/api/v2/alerts",
     "/alertmanager/api/v2/alerts/groups",
     "/alertmanager/api/v2/receivers",
@@ -39,6 +39,7 @@ const PASSED_ON: [&str; 20] = [
     "/api/v1/notifications/receivers",
     "/api/v1/notifications/routes",
     "/api/v1/notifications/routes/match",
+    "/api/v1/rule_groups",
     "/api/v1/rules",
     "/api/v2/alerts",
     "/api/v2/alerts/groups",
@@ -46,6 +47,17 @@ const PASSED_ON: [&str; 20] = [
     "/api/v2/silence/{id}",
     "/api/v2/silences",
     "/api/v2/status",
+    "/prometheus/api/v1/alerts",
+    "/prometheus/api/v1/rules",
+];
+
+/// Where groups of rules are kept, with and without a list of all of them.
+const GROUPS_OF_RULES: [(&str, bool); 5] = [
+    ("/api/prom/rules", true),
+    ("/api/v1/rules", false),
+    ("/config/v1/rules", true),
+    ("/loki/api/v1/rules", true),
+    ("/prometheus/config/v1/rules", true),
 ];
 
 /// Lists of rules, alerts, silences and receivers, of the broker; and where they are changed.
@@ -61,6 +73,22 @@ pub fn passed_on_alerting_routes(brokers: &Brokers) -> Routes {
             .route(&at("/silences"), [Method::POST], Access::Write, change)
             .route(&at("/silence/{id}"), [Method::DELETE], Access::Write, change);
     }
+    for (path, has_list) in GROUPS_OF_RULES {
+        if has_list {
+            routes = routes.route(path, [Method::GET], Access::Read, pass_on);
+        }
+        let (namespace, group) =
+            (format!("{path}/{{namespace}}"), format!("{path}/{{namespace}}/{{group}}"));
+        routes = routes.route(&namespace, [Method::POST], Access::Write, change);
+        for path in [&namespace, &group] {
+            routes = routes.route(path, [Method::GET], Access::Read, pass_on).route(
+                path,
+                [Method::DELETE],
+                Access::Write,
+                change,
+            );
+        }
+    }
     for (path, access) in
         [("silence_preview", Access::Read), ("render", Access::Read), ("test", Access::Admin)]
     {
@@ -68,6 +96,7 @@ pub fn passed_on_alerting_routes(brokers: &Brokers) -> Routes {
         routes = routes.route(&path, [Method::POST], access, change);
     }
     routes
+        .route("/api/v1/rule_groups/preview", [Method::POST], Access::Read, change)
         .route("/alertmanager/-/ready", [Method::GET], Access::Public, async || "OK")
         .with_state(brokers.clone())
 }

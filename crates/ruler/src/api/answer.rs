@@ -42,7 +42,7 @@ pub(super) enum Refusal {
 }
 
 /// What is told where nothing notifies.
-const ELSEWHERE: &str = "this broker does not notify at the moment, another one of the cluster does, or \
+pub(super) const ELSEWHERE: &str = "this broker does not notify at the moment, another one of the cluster does, or \
     rules and notifications are off (`rules.enabled`); ask another broker, or again in a second";
 
 impl Refusal {
@@ -122,7 +122,7 @@ pub(super) fn check_tenant(principal: &Principal) -> Result<(), ApiError> {
     Err(ApiError::new(
         ErrorType::Forbidden,
         format!(
-            "alerts, silences and notifications are of the tenant default, and this request is for {}; \
+            "rules, alerts, silences and notifications are of the tenant default, and this request is for {}; \
              leave X-Scope-OrgID out, or use a credential that reaches default",
             principal.tenant
         ),

@@ -1,5 +1,5 @@
 //! What is told over HTTP of alerts, silences and notifications: Alertmanager's API of version 2, and
-//! what it has no words for.
+//! what it has no words for. And the API by which users keep groups of rules.
 //!
 //! Source: Alertmanager 0.35, `api/v2/openapi.yaml` and `api/v2/api.go`. Where it takes a request that
 //! makes no sense, or dies of it, this refuses it with the status it has for others of that kind.
@@ -20,6 +20,8 @@ mod posted;
 mod receivers;
 mod render;
 mod routes;
+mod rule_config;
+mod rule_groups;
 mod shown;
 mod silence_preview;
 mod silences;
@@ -40,6 +42,8 @@ use answer::Refusal;
 use crate::notify::Notifications;
 
 pub use about::{About, ClusterAbout, ClusterStatus, PeerAbout};
+pub use rule_config::rule_config_routes;
+pub use rule_groups::rule_group_routes;
 
 /// Lists that are made at the same time; others wait.
 const LISTED_AT_ONCE: usize = 4;

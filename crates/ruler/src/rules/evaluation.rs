@@ -21,10 +21,10 @@ const QUERIES_AT_ONCE: usize = 4;
 pub(super) type Begun = (RuleLanguage, GroupKey, SharedGroup, Evaluation);
 
 /// What a rule's query came to.
-struct Answered {
-    rule: usize,
-    result: Result<Vec<Sample>, String>,
-    timing: Timing,
+pub(super) struct Answered {
+    pub(super) rule: usize,
+    pub(super) result: Result<Vec<Sample>, String>,
+    pub(super) timing: Timing,
 }
 
 impl Inner {
@@ -149,7 +149,7 @@ impl Inner {
     }
 
     /// Applies answers. Blocks while templates ask.
-    fn apply(
+    pub(super) fn apply(
         self: &Arc<Self>,
         language: RuleLanguage,
         group: &SharedGroup,

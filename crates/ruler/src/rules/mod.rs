@@ -7,6 +7,9 @@
 
 mod counters;
 mod evaluation;
+pub(crate) mod group_yaml;
+mod managed;
+mod preview;
 mod routes;
 mod saving;
 mod sources;
@@ -32,6 +35,9 @@ use crate::notify::{Files, Notifications};
 
 use counters::RuleCounters;
 pub(crate) use counters::render;
+pub use managed::{MAX_GROUP_BYTES, ManagedError, ManagedGroup, ManagedLimits};
+use managed::{Managed, ManagedStore};
+pub use preview::{Preview, PreviewedRule};
 pub use routes::rule_routes;
 use saving::{Evaluated, States};
 
@@ -92,30 +98,6 @@ pub trait Store: Send + Sync + 'static {
     fn ready(&self) -> Result<(), String>;
 }
 
-/// A group that a user keeps by the API.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ManagedGroup {
-    /// The language of its rules.
-    pub language: RuleLanguage,
-    /// The namespace it is in: what a file is to other groups.
-    pub namespace: String,
-    /// The group in YAML, as it was handed in.
-    pub yaml: String,
-}
-
-impl ManagedGroup {
-    /// A file with this one group.
-    pub(crate) fn file_text(&self) -> String {
-        let mut text = "groups:\n".to_owned();
-        for (index, line) in self.yaml.lines().enumerate() {
-            text.push_str(if index == 0 { "- " } else { "  " });
-            text.push_str(line);
-            text.push('\n');
-        }
-        text
-    }
-}
-
 /// How rules are evaluated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RuleSettings {
@@ -139,6 +121,8 @@ pub struct RuleSettings {
     pub catch_up: CatchUpLimits,
     /// Groups that are evaluated at once.
     pub groups_at_once: usize,
+    /// Limits of what users keep by the API.
+    pub managed: ManagedLimits,
 }
 
 impl RuleSettings {
@@ -165,6 +149,8 @@ struct Inner {
     notifications: Notifications,
     files: Files,
     states: States,
+    /// One writes at a time, and what is written is in effect before the next one is.
+    store_of_managed: tokio::sync::Mutex<ManagedStore>,
     clock: Arc<Clock>,
     wake: Notify,
     slots: Arc<Semaphore>,
@@ -176,6 +162,8 @@ struct Inner {
 struct Sets {
     promql: RuleSet,
     logql: RuleSet,
+    /// What users keep by the API.
+    managed: Managed,
     /// When groups are due, the next one first. Those under way are not in it.
     due: BinaryHeap<Reverse<(i64, RuleLanguage, GroupKey)>>,
     under_way: HashSet<(RuleLanguage, GroupKey)>,
@@ -213,11 +201,9 @@ impl Sets {
 pub struct Parts {
     /// How they are evaluated.
     pub settings: RuleSettings,
-    /// Groups that users keep by the API.
-    pub managed: Vec<ManagedGroup>,
     /// The files of this host.
     pub files: Files,
-    /// Where states are kept.
+    /// Where states are kept, and groups of the API.
     pub keep: Arc<dyn Keep>,
     /// Who answers queries.
     pub queries: Arc<dyn Queries>,
@@ -235,6 +221,17 @@ pub struct PreparedRules {
     sources: sources::Sources,
 }
 
+/// A group as the API shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ShownGroup {
+    /// The language of its rules.
+    pub language: RuleLanguage,
+    /// Whether a user keeps it by the API.
+    pub is_managed: bool,
+    /// The rest.
+    pub view: GroupView,
+}
+
 /// What came of reading rules.
 #[derive(Debug, Clone, Default)]
 pub struct Read {
@@ -248,12 +245,8 @@ pub struct Read {
 ///
 /// # Errors
 /// What is wrong with the files.
-pub fn check(
-    settings: &RuleSettings,
-    managed: &[ManagedGroup],
-    files: &Files,
-) -> Result<Vec<Diagnostic>, Faults> {
-    Ok(sources::read(settings, managed, files)?.warnings)
+pub fn check(settings: &RuleSettings, files: &Files) -> Result<Vec<Diagnostic>, Faults> {
+    Ok(sources::read(settings, files)?.warnings)
 }
 
 impl Rules {
@@ -263,12 +256,14 @@ impl Rules {
     /// # Errors
     /// What is wrong with the files.
     pub fn open(parts: Parts) -> Result<(Rules, Read), Faults> {
-        let Parts { settings, managed, files, keep, queries, store, notifications, clock } = parts;
-        let read = sources::read(&settings, &managed, &files)?;
+        let Parts { settings, files, keep, queries, store, notifications, clock } = parts;
+        let mut read = sources::read(&settings, &files)?;
+        let store_of_managed = ManagedStore::new(Arc::clone(&keep));
+        let mut sets = Sets { managed: store_of_managed.read(), ..Sets::default() };
+        read.add_managed(&mut sets.managed, settings.defaults);
         let now_ms = clock.now_ms();
         let states = States::new(keep);
         let known = states.read(now_ms);
-        let mut sets = Sets::default();
         let mut changes = Changes::default();
         for (language, specs) in
             [(RuleLanguage::Promql, read.promql), (RuleLanguage::Logql, read.logql)]
@@ -295,6 +290,7 @@ impl Rules {
             notifications,
             files,
             states,
+            store_of_managed: tokio::sync::Mutex::new(store_of_managed),
             clock,
             wake: Notify::new(),
             slots,
@@ -307,21 +303,19 @@ impl Rules {
     ///
     /// # Errors
     /// What is wrong with the files; everything stays as it is.
-    pub fn prepare(
-        &self,
-        settings: RuleSettings,
-        managed: &[ManagedGroup],
-    ) -> Result<PreparedRules, Faults> {
-        let sources = sources::read(&settings, managed, &self.inner.files)?;
+    pub fn prepare(&self, settings: RuleSettings) -> Result<PreparedRules, Faults> {
+        let sources = sources::read(&settings, &self.inner.files)?;
         Ok(PreparedRules { settings, sources })
     }
 
-    /// Puts what was read in effect. Waits for groups whose results are just being applied.
+    /// Puts what was read in effect, beside what users keep. Waits for groups whose results are just being applied.
     pub fn put(&self, prepared: PreparedRules) -> Read {
-        let PreparedRules { settings, sources } = prepared;
+        let PreparedRules { settings, mut sources } = prepared;
         let now_ms = self.inner.clock.now_ms();
         let mut sum = Changes::default();
         let mut sets = self.inner.sets.lock();
+        // What was kept since the files were read counts as well.
+        sources.add_managed(&mut sets.managed, settings.defaults);
         for (language, specs) in
             [(RuleLanguage::Promql, sources.promql), (RuleLanguage::Logql, sources.logql)]
         {
@@ -338,30 +332,26 @@ impl Rules {
         Read { changes: sum, warnings: sources.warnings }
     }
 
-    /// Says what is wrong with a group before it is kept.
-    ///
-    /// # Errors
-    /// What is wrong.
-    pub fn check(&self, group: &ManagedGroup) -> Result<(), Faults> {
-        let defaults = self.inner.settings.read().defaults;
-        sources::compile_managed(group, defaults).map(drop)
-    }
-
     /// The settings in effect.
     pub fn settings(&self) -> Arc<RuleSettings> {
         Arc::clone(&self.inner.settings.read())
     }
 
     /// All groups, as the API shows them. Waits for groups whose results are just being applied.
-    pub fn groups(&self, with_alerts: bool) -> Vec<(RuleLanguage, GroupView)> {
-        let groups: Vec<(RuleLanguage, SharedGroup)> = {
+    pub fn groups(&self, with_alerts: bool) -> Vec<ShownGroup> {
+        let groups: Vec<(RuleLanguage, bool, SharedGroup)> = {
             let sets = self.inner.sets.lock();
-            sets.each().map(|(language, _, group)| (language, Arc::clone(group))).collect()
+            let one = |(language, key, group): (RuleLanguage, &GroupKey, &SharedGroup)| {
+                (language, sets.is_managed(language, key), Arc::clone(group))
+            };
+            sets.each().map(one).collect()
         };
-        groups
-            .into_iter()
-            .map(|(language, group)| (language, group.lock().view(with_alerts)))
-            .collect()
+        let shown = |(language, is_managed, group): (RuleLanguage, bool, SharedGroup)| ShownGroup {
+            language,
+            is_managed,
+            view: group.lock().view(with_alerts),
+        };
+        groups.into_iter().map(shown).collect()
     }
 
     /// All pending and firing alerts.

@@ -1,4 +1,5 @@
-//! `/api/v1/rules`, `/api/v1/alerts` and `/api/v1/alertmanagers`, as Prometheus has them.
+//! `/api/v1/rules`, `/api/v1/alerts` and `/api/v1/alertmanagers`, as Prometheus has them; the first two also
+//! below `/prometheus`, where Mimir and Loki have them.
 //!
 //! Source: `web/api/v1/api.go` of Prometheus 3, whose errors these are. Rules are those of the tenant
 //! `default`: to others the lists are empty.
@@ -15,21 +16,22 @@ use net::auth::Principal;
 use net::{Access, ApiError, ErrorType, Routes};
 use serde_json::{Value, json};
 
-use super::RuleLanguage;
+use super::{RuleLanguage, ShownGroup};
 use crate::Seat;
 
-/// Groups, each with the language of its rules.
-type Groups = Vec<(RuleLanguage, GroupView)>;
+type Groups = Vec<ShownGroup>;
 
 /// Selectors of one request.
 const MAX_SELECTORS: usize = 1_000;
 
-/// Lists of rules and alerts.
+/// Lists of rules and alerts, also where Mimir and Loki have them.
 pub fn rule_routes(seat: &Seat) -> Routes {
     Routes::new()
         .by_way_of(seat.detour())
         .route("/api/v1/rules", [Method::GET], Access::Read, rules)
         .route("/api/v1/alerts", [Method::GET], Access::Read, alerts)
+        .route("/prometheus/api/v1/rules", [Method::GET], Access::Read, rules)
+        .route("/prometheus/api/v1/alerts", [Method::GET], Access::Read, alerts)
         .route("/api/v1/alertmanagers", [Method::GET], Access::Read, alertmanagers)
         .with_state(seat.clone())
 }
@@ -112,22 +114,23 @@ async fn rules(
     };
     let is_narrowed = !kind.is_empty() || !rule_names.is_empty() || !selectors.is_empty();
     let mut found: Groups = Vec::new();
-    for (of, mut group) in groups {
-        let is_wanted = (names.is_empty() || names.contains(&group.name.as_str()))
-            && (files.is_empty() || files.contains(&group.file.as_str()))
-            && language.is_none_or(|language| language == of);
+    for mut group in groups {
+        let view = &mut group.view;
+        let is_wanted = (names.is_empty() || names.contains(&view.name.as_str()))
+            && (files.is_empty() || files.contains(&view.file.as_str()))
+            && language.is_none_or(|language| language == group.language);
         if !is_wanted {
             continue;
         }
-        group.rules.retain(wanted);
+        view.rules.retain(wanted);
         // A group without a rule that was asked for is left out, as Prometheus does.
-        if !is_narrowed || !group.rules.is_empty() {
-            found.push((of, group));
+        if !is_narrowed || !view.rules.is_empty() {
+            found.push(group);
         }
     }
-    found.sort_by(|(_, a), (_, b)| (&a.file, &a.name).cmp(&(&b.file, &b.name)));
+    found.sort_by(|a, b| (&a.view.file, &a.view.name).cmp(&(&b.view.file, &b.view.name)));
     let (found, next) = page.cut(found)?;
-    let shown: Vec<Value> = found.iter().map(|(of, group)| shown(*of, group)).collect();
+    let shown: Vec<Value> = found.iter().map(shown).collect();
     let mut data = json!({ "groups": shown });
     if let Some(next) = next {
         data["groupNextToken"] = Value::String(next);
@@ -135,11 +138,15 @@ async fn rules(
     Ok(success(&data))
 }
 
-/// A group in Prometheus' JSON, with the language of its rules, which Prometheus has no word for.
-fn shown(language: RuleLanguage, group: &GroupView) -> Value {
-    let mut shown = serde_json::to_value(group).unwrap_or_default();
-    if language == RuleLanguage::Logql {
-        shown["language"] = Value::String(language.as_str().to_owned());
+/// A group in Prometheus' JSON, with what Prometheus has no word for: the language of its rules, and whether
+/// it is changed by the API.
+fn shown(group: &ShownGroup) -> Value {
+    let mut shown = serde_json::to_value(&group.view).unwrap_or_default();
+    if group.language == RuleLanguage::Logql {
+        shown["language"] = Value::String(group.language.as_str().to_owned());
+    }
+    if group.is_managed {
+        shown["managed"] = Value::Bool(true);
     }
     shown
 }
@@ -244,7 +251,7 @@ impl Page {
     /// The groups of the page, and what the next one is asked with.
     fn cut(self, mut groups: Groups) -> Result<(Groups, Option<String>), ApiError> {
         if let Some(token) = &self.token {
-            let place = groups.iter().position(|(_, group)| token_of(group) == *token);
+            let place = groups.iter().position(|group| token_of(group) == *token);
             let Some(place) = place else {
                 return Err(parameter(
                     "group_next_token",
@@ -257,15 +264,16 @@ impl Page {
             return Ok((groups, None));
         };
         groups.truncate(limit);
-        let next = groups.last().map(|(_, group)| token_of(group));
+        let next = groups.last().map(token_of);
         Ok((groups, next))
     }
 }
 
 /// Names a group in tokens of pages.
-fn token_of(group: &GroupView) -> String {
+fn token_of(group: &ShownGroup) -> String {
+    let GroupView { file, name, .. } = &group.view;
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in group.file.bytes().chain([b';']).chain(group.name.bytes()) {
+    for byte in file.bytes().chain([b';']).chain(name.bytes()) {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
     }
     format!("{hash:016x}")

@@ -156,7 +156,7 @@ pub(super) fn digest(group: &Group) -> u64 {
 }
 
 /// Names of files may be longer than keys.
-fn name(language: RuleLanguage, key: &GroupKey) -> String {
+pub(super) fn name(language: RuleLanguage, key: &GroupKey) -> String {
     // FNV-1a of 128 bits: two groups of one digest would take each other's state.
     let mut hash: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
     for byte in key.file.bytes().chain([0xff]).chain(key.name.bytes()) {
@@ -165,7 +165,7 @@ fn name(language: RuleLanguage, key: &GroupKey) -> String {
     format!("{}/{hash:032x}", language.as_str())
 }
 
-fn packed(value: &impl Serialize) -> Result<Vec<u8>, KeepError> {
+pub(super) fn packed(value: &impl Serialize) -> Result<Vec<u8>, KeepError> {
     let failed = |error: String| {
         KeepError::Unavailable(format!("the state of rules could not be packed: {error}"))
     };
@@ -175,7 +175,7 @@ fn packed(value: &impl Serialize) -> Result<Vec<u8>, KeepError> {
     encoder.finish().map_err(|error| failed(error.to_string()))
 }
 
-fn unpacked<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, String> {
+pub(super) fn unpacked<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, String> {
     let decoder = zstd::Decoder::new(bytes).map_err(|error| error.to_string())?;
     let mut text = Vec::new();
     decoder.take(MAX_STATE_BYTES).read_to_end(&mut text).map_err(|error| error.to_string())?;

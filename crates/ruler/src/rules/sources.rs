@@ -1,15 +1,19 @@
 //! Where rules come from: files, what users keep by the API, and what Watchfire brings along.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use alerting::rules::{
-    BUILTIN_FILE, Defaults, Expression, GroupSpec, builtin_groups, compile_groups,
+    BUILTIN_FILE, Defaults, Expression, GroupKey, GroupSpec, builtin_groups, compile_groups,
 };
-use settings::prometheus::rules::{self as rule_files, ExpressionFault, RuleChecks, RuleFormat};
+use settings::prometheus::rules::{
+    self as rule_files, ExpressionFault, RuleChecks, RuleFile, RuleFormat, RuleGroup,
+};
 use settings::{Diagnostic, Faults, NameValidation, glob};
 
-use super::{ManagedGroup, RuleLanguage, RuleSettings};
+use super::managed::Managed;
+use super::{RuleLanguage, RuleSettings};
 use crate::notify::Files;
 
 /// What was read.
@@ -20,12 +24,8 @@ pub(super) struct Sources {
     pub(super) warnings: Vec<Diagnostic>,
 }
 
-/// Reads everything; a fault in any file refuses all of it, as a reload of Prometheus does.
-pub(super) fn read(
-    settings: &RuleSettings,
-    managed: &[ManagedGroup],
-    files: &Files,
-) -> Result<Sources, Faults> {
+/// Reads all but what users keep; a fault in any file refuses all of it, as a reload of Prometheus does.
+pub(super) fn read(settings: &RuleSettings, files: &Files) -> Result<Sources, Faults> {
     let mut sources = Sources { promql: Vec::new(), logql: Vec::new(), warnings: Vec::new() };
     for language in [RuleLanguage::Promql, RuleLanguage::Logql] {
         for pattern in settings.patterns(language) {
@@ -46,10 +46,6 @@ pub(super) fn read(
             }
         }
     }
-    for group in managed {
-        let specs = compile_managed(group, settings.defaults)?;
-        sources.of(group.language).extend(specs);
-    }
     if let Some(off) = &settings.builtin_off {
         let on = |name: &str| !off.contains(name);
         let groups = builtin_groups(&on);
@@ -61,6 +57,38 @@ pub(super) fn read(
 }
 
 impl Sources {
+    /// Adds what users keep. A group that cannot be used, or that files have as well, is kept and told,
+    /// and has no effect: what was taken once must not stop a start.
+    pub(super) fn add_managed(&mut self, managed: &mut Managed, defaults: Defaults) {
+        let key = |language, spec: &GroupSpec| {
+            let key = GroupKey { file: spec.file.clone(), name: spec.name.clone() };
+            (language, key)
+        };
+        let of_promql = self.promql.iter().map(|spec| key(RuleLanguage::Promql, spec));
+        let of_logql = self.logql.iter().map(|spec| key(RuleLanguage::Logql, spec));
+        let taken: HashSet<(RuleLanguage, GroupKey)> = of_promql.chain(of_logql).collect();
+        for (place, kept) in managed.iter_mut() {
+            let (language, GroupKey { file, name }) = place;
+            let outcome = match taken.contains(place) {
+                true => Err("a group of this file and name comes from elsewhere".to_owned()),
+                false => compile_managed(*language, file, &kept.yaml, defaults)
+                    .map(|(_, spec)| spec)
+                    .map_err(|faults| faults.to_string()),
+            };
+            kept.fault = outcome.as_ref().err().map(|why| Arc::from(why.as_str()));
+            match outcome {
+                Ok(spec) => self.of(*language).push(spec),
+                Err(why) => {
+                    let message =
+                        format!("the group {name:?}, kept by the API, has no effect: {why}");
+                    let help =
+                        "change it or delete it on the page of rules, or by the API".to_owned();
+                    self.warnings.push(Diagnostic::of_file(file, message, Some(help)));
+                }
+            }
+        }
+    }
+
     fn of(&mut self, language: RuleLanguage) -> &mut Vec<GroupSpec> {
         match language {
             RuleLanguage::Promql => &mut self.promql,
@@ -88,13 +116,36 @@ fn read_file(
 
 /// Checks and compiles a group that was handed in by the API.
 pub(super) fn compile_managed(
-    group: &ManagedGroup,
+    language: RuleLanguage,
+    namespace: &str,
+    yaml: &str,
     defaults: Defaults,
-) -> Result<Vec<GroupSpec>, Faults> {
-    let name = group.namespace.as_str();
-    let loaded = rule_files::parse(name, group.file_text().as_bytes(), &checks(group.language))?;
-    compile_groups(name, &loaded.file, defaults, &|text| compile(group.language, text))
-        .map_err(|error| Faults::from(Diagnostic::of_file(name, error, None)))
+) -> Result<(RuleGroup, GroupSpec), Faults> {
+    let group = rule_files::parse_group(namespace, yaml.as_bytes(), &checks(language))?;
+    let fault = |message: String, help: &str| {
+        let mut fault = Diagnostic::of_file(namespace, message, Some(help.to_owned()));
+        (fault.line, fault.column) = (group.line, 1);
+        Err(Faults::from(fault))
+    };
+    if group.rules.is_empty() {
+        let message = format!("invalid rules config: rule group '{}' has no rules", group.name);
+        return fault(message, "add a rule below rules:, or delete the group");
+    }
+    if !group.source_tenants.is_empty() {
+        let message = format!(
+            "invalid rules config: rule group '{}' has source_tenants, and rules read the data of the \
+             tenant default alone",
+            group.name
+        );
+        return fault(message, "remove source_tenants");
+    }
+    let file = RuleFile { namespace: None, groups: vec![group.clone()] };
+    let compiled = compile_groups(namespace, &file, defaults, &|text| compile(language, text));
+    match compiled.map(|mut specs| specs.pop()) {
+        Ok(Some(spec)) => Ok((group, spec)),
+        Ok(None) => fault("there is no group".to_owned(), "send one group"),
+        Err(error) => fault(error, "try the expression as a query"),
+    }
 }
 
 /// How files of a language are read. Keys of Mimir's and Loki's rulers are known as well.

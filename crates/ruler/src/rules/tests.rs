@@ -1,3 +1,6 @@
+mod config_api;
+mod managed;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
@@ -10,6 +13,8 @@ use settings::prometheus::Surroundings;
 use super::*;
 use crate::notify::{Deliver, NotifyConfiguration, Tested};
 use crate::shelf::Shelf;
+
+const PROMQL: RuleLanguage = RuleLanguage::Promql;
 
 /// Files in memory, which may change.
 #[derive(Default)]
@@ -156,6 +161,7 @@ fn settings() -> RuleSettings {
         resend_delay: Duration::from_millis(100),
         catch_up: CatchUpLimits::default(),
         groups_at_once: 4,
+        managed: ManagedLimits::default(),
     }
 }
 
@@ -198,7 +204,6 @@ impl World {
         .expect("what was kept can be read");
         let (rules, _) = Rules::open(Parts {
             settings: settings(),
-            managed: Vec::new(),
             files,
             keep: Arc::clone(shelf) as _,
             queries: Arc::clone(&self.samples) as _,
@@ -253,7 +258,7 @@ async fn what_a_rule_writes_is_read_by_the_next_one_and_somebody_is_told() {
     until("its end is told", || world.told.0.lock().len() > 1).await;
     assert!(world.told.0.lock()[1].starts_with("-High here"), "{:?}", world.told.0.lock());
     let shown = bench.rules.groups(true);
-    assert_eq!((shown.len(), shown[0].1.rules.len()), (1, 3));
+    assert_eq!((shown.len(), shown[0].view.rules.len()), (1, 3));
     bench.kill().await;
 }
 
@@ -265,7 +270,7 @@ async fn a_rule_that_cannot_be_answered_leaves_its_alerts_as_they_are() {
     until("it fires", || bench.rules.alerts().len() == 1).await;
     *world.samples.failing.lock() = Some("> 4");
     let failed = || {
-        let shown = serde_json::to_string(&bench.rules.groups(false)[0].1).expect("JSON");
+        let shown = serde_json::to_string(&bench.rules.groups(false)[0].view).expect("JSON");
         shown.contains("the store is away")
     };
     until("it fails", failed).await;
@@ -336,11 +341,11 @@ async fn a_reload_is_whole_or_nothing() {
     let bench = world.open(&Shelf::new()).expect("the rules are right");
     until("it is evaluated", || world.samples.memory.lock().iter().count() >= 3).await;
     world.write("groups: [{name: g, rules: [{record: b, expr: 'a +'}]}]");
-    let faults = bench.rules.prepare(settings(), &[]).err().expect("it is no expression");
+    let faults = bench.rules.prepare(settings()).err().expect("it is no expression");
     assert!(faults.render().contains("rules.yml:1:"), "{}", faults.render());
-    assert_eq!(bench.rules.groups(false)[0].1.rules.len(), 3);
+    assert_eq!(bench.rules.groups(false)[0].view.rules.len(), 3);
     world.write("groups: [{name: other, interval: 50ms, rules: [{record: d, expr: a}]}]");
-    let prepared = bench.rules.prepare(settings(), &[]).expect("it is right");
+    let prepared = bench.rules.prepare(settings()).expect("it is right");
     let read = bench.rules.put(prepared);
     assert_eq!((read.changes.added, read.changes.removed), (1, 1));
     let ended = || {
@@ -353,14 +358,4 @@ async fn a_reload_is_whole_or_nothing() {
     };
     until("what nobody writes any more has ended", ended).await;
     bench.kill().await;
-}
-
-#[test]
-fn a_group_by_the_api_is_a_file_of_its_own() {
-    let yaml = "name: g\nrules:\n- record: x\n  expr: |\n    a\n      + b\n".to_owned();
-    let namespace = "team".to_owned();
-    let group = ManagedGroup { language: RuleLanguage::Promql, namespace, yaml };
-    let specs = sources::compile_managed(&group, Defaults::default()).expect("it is right");
-    assert_eq!((specs[0].file.as_str(), specs[0].name.as_str()), ("team", "g"));
-    assert_eq!(&*specs[0].rules[0].expression.text, "a + b");
 }

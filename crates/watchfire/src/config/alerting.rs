@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use alerting::rules::{CatchUpLimits, Defaults, RuleLimits, builtin_rules};
 use anyhow::{Result, ensure};
+use ruler::rules::ManagedLimits;
 use settings::alertmanager::MatcherMode;
 
 use super::durations::duration_ms;
@@ -28,6 +29,7 @@ pub(crate) struct AlertingConfig {
     pub(crate) limits: RuleLimits,
     pub(crate) catch_up: CatchUpLimits,
     pub(crate) groups_at_once: usize,
+    pub(crate) managed: ManagedLimits,
     /// Alertmanager's own file.
     pub(crate) file: Option<PathBuf>,
     pub(crate) mode: MatcherMode,
@@ -59,6 +61,7 @@ pub(super) fn settings(
     }
     let default = RuleLimits::default();
     let catch_up = CatchUpLimits::default();
+    let managed = ManagedLimits::default();
     let caught_up_ms = duration_ms("rules.catch_up", rules.catch_up.as_deref())?;
     let external_url = alertmanager.external_url;
     if let Some(url) = &external_url {
@@ -96,6 +99,10 @@ pub(super) fn settings(
             ..catch_up
         },
         groups_at_once: rules.groups_at_once.unwrap_or(2 * cores),
+        managed: ManagedLimits {
+            max_groups: rules.max_managed_groups.unwrap_or(managed.max_groups),
+            max_rules_per_group: rules.max_rules_per_group.unwrap_or(managed.max_rules_per_group),
+        },
         file: arguments.alertmanager_config.clone().or(in_file),
         mode: match alertmanager.matchers {
             None | Some(keys::Matchers::Fallback) => MatcherMode::Fallback,

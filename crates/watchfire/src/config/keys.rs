@@ -61,6 +61,8 @@ pub(super) struct Rules {
     pub(super) max_alerts_per_rule: Option<usize>,
     pub(super) max_series_per_rule: Option<usize>,
     pub(super) groups_at_once: Option<usize>,
+    pub(super) max_managed_groups: Option<usize>,
+    pub(super) max_rules_per_group: Option<usize>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -1,6 +1,6 @@
 /** Rules and alerts as Prometheus tells them, alerts and silences as Alertmanager does, and what neither tells. */
 
-import { bare, get, send, type Labels } from './client';
+import { bare, bareText, get, send, type Labels } from './client';
 
 export interface RuleAlert {
   labels: Labels;
@@ -48,6 +48,49 @@ export interface RuleGroup {
   lastEvaluation: string;
   /** Absent: PromQL. */
   language?: string;
+  /** Whether it is changed here, and not in a file. */
+  managed?: boolean;
+}
+
+export type RuleLanguage = 'promql' | 'logql';
+
+/** A group that is kept by the API; its file is the namespace. */
+export interface ManagedGroup {
+  language: RuleLanguage;
+  namespace: string;
+  name: string;
+  /** Why it has no effect, if it has none. */
+  error: string | null;
+}
+
+/** Line and column count from 1; line 0 is the whole. */
+export interface RuleFault {
+  line: number;
+  column: number;
+  message: string;
+  help: string | null;
+}
+
+/** A rule that was evaluated for nobody but whoever writes it. */
+export type PreviewedRule = Rule & {
+  index: number;
+  samples: number;
+  series: { labels: Labels; value: string }[];
+};
+
+export interface GroupPreview {
+  faults: RuleFault[];
+  name: string | null;
+  rules: { type: Rule['type']; name: string; line: number }[];
+  rule: PreviewedRule | null;
+}
+
+export interface GroupWish {
+  language: RuleLanguage;
+  namespace: string;
+  group: string;
+  /** Where the rule stands that is evaluated. */
+  line?: number;
 }
 
 export interface Mute {
@@ -204,12 +247,21 @@ const json = (method: string, body: unknown): RequestInit => ({
   headers: { 'Content-Type': 'application/json' },
 });
 const OWN = '/api/v1/notifications';
+const CONFIG = { promql: '/prometheus/config/v1/rules', logql: '/loki/api/v1/rules' };
+const placeOf = (language: RuleLanguage, ...names: string[]): string => [CONFIG[language], ...names.map(encodeURIComponent)].join('/');
 
 export const alerting = {
   rules: async (signal?: AbortSignal) => (await get<{ groups: RuleGroup[] }>('/api/v1/rules', signal)).groups,
   rulesNamed: async (name: string, signal?: AbortSignal) =>
     (await get<{ groups: RuleGroup[] }>(`/api/v1/rules?${asked({ type: 'alert', 'rule_name[]': name })}`, signal)).groups,
   ruleAlerts: async (signal?: AbortSignal) => (await get<{ alerts: RuleAlert[] }>('/api/v1/alerts', signal)).alerts,
+  managed: async (signal?: AbortSignal) => (await get<{ groups: ManagedGroup[] }>('/api/v1/rule_groups', signal)).groups,
+  /** The YAML of a group that is kept by the API. */
+  managedGroup: (language: RuleLanguage, namespace: string, name: string) => bareText(placeOf(language, namespace, name)),
+  keepGroup: (language: RuleLanguage, namespace: string, yaml: string) =>
+    bare<unknown>(placeOf(language, namespace), { method: 'POST', body: yaml, headers: { 'Content-Type': 'application/yaml' } }),
+  forgetGroup: (language: RuleLanguage, namespace: string, name: string) => bare<unknown>(placeOf(language, namespace, name), { method: 'DELETE' }),
+  previewGroup: (wish: GroupWish) => send<GroupPreview>('POST', '/api/v1/rule_groups/preview', wish),
   groups: (signal?: AbortSignal) => bare<NotifiedGroup[]>('/api/v2/alerts/groups', { signal: signal ?? null }),
   alerts: (signal?: AbortSignal) => bare<NotifiedAlert[]>('/api/v2/alerts', { signal: signal ?? null }),
   silences: (signal?: AbortSignal) => bare<Silence[]>('/api/v2/silences', { signal: signal ?? null }),

@@ -139,7 +139,7 @@ export const getWhole = async <T>(path: string, signal?: AbortSignal): Promise<T
 
 /**
  * An answer that is its data, without an envelope, as Alertmanager's API has them. Its refusals are a text of
- * JSON, or an object with a message.
+ * JSON, or an object with a message; those of rulers are plain texts.
  */
 export async function bare<T>(path: string, init: RequestInit = {}): Promise<T> {
   let response: Response;
@@ -161,9 +161,18 @@ export async function bare<T>(path: string, init: RequestInit = {}): Promise<T> 
   if (response.ok) return told as T;
   if (response.status === 401) unauthorized();
   const { message, error } = (typeof told === 'object' && told !== null ? told : {}) as { message?: unknown; error?: unknown };
-  const why = typeof told === 'string' ? told : (message ?? error ?? `${response.status} ${response.statusText}`);
+  const plain = response.headers.get('content-type')?.startsWith('text/plain') === true ? text.trim() : '';
+  const why = typeof told === 'string' ? told : (message ?? error ?? (plain || `${response.status} ${response.statusText}`));
   const types: Record<number, string> = { 401: 'unauthorized', 403: 'forbidden', 404: 'not_found', 503: 'unavailable' };
   throw new ApiError(types[response.status] ?? 'bad_data', String(why));
+}
+
+/** An answer that is a text, with refusals as {@link bare} knows them. */
+export async function bareText(path: string): Promise<string> {
+  const response = await fetch(path, narrowed({}));
+  if (response.ok) return response.text();
+  if (response.status === 401) unauthorized();
+  throw new ApiError('bad_data', (await response.text()).trim() || `${response.status} ${response.statusText}`);
 }
 
 /** A plain read that is not of the tenant that is chosen, but of all. */

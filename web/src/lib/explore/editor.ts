@@ -11,7 +11,7 @@ import { ApiError, errorPosition, withoutPosition } from '../api/client';
 import { completionSource, type CompletionOptions } from './complete';
 
 /** Colours are custom properties, so one style serves both themes. */
-const highlight = HighlightStyle.define([
+export const highlight = HighlightStyle.define([
   { tag: tags.name, color: 'var(--text)' },
   { tag: tags.variableName, color: 'var(--code-metric)' },
   { tag: tags.labelName, color: 'var(--code-label)' },
@@ -29,7 +29,7 @@ const highlight = HighlightStyle.define([
   { tag: tags.invalid, color: 'var(--bad)' },
 ]);
 
-const look = EditorView.theme({
+export const look = EditorView.theme({
   '&': { fontSize: '13px', color: 'var(--text)', backgroundColor: 'transparent' },
   '&.cm-focused': { outline: 'none' },
   '.cm-scroller': { fontFamily: 'var(--mono)', lineHeight: '1.6', maxHeight: '220px' },

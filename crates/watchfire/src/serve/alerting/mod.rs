@@ -207,7 +207,6 @@ impl Alerting {
         )?;
         let parts = Parts {
             settings: in_effect.settings.clone(),
-            managed: Vec::new(),
             files: files(),
             keep,
             queries: Arc::new(RuleQueries(Arc::clone(&self.executor))),
@@ -242,7 +241,7 @@ impl Alerting {
                 None
             }
             Some(running) => {
-                let prepared = running.rules.prepare(settings.clone(), &[]);
+                let prepared = running.rules.prepare(settings.clone());
                 Some(prepared.map_err(|faults| anyhow!("{}", faults.render()))?)
             }
         };
@@ -259,7 +258,7 @@ impl Alerting {
             let InEffect { configuration, deliver, settings } = &in_effect;
             running.notifications.reload(configuration, Arc::clone(deliver));
             // It may have become this one's turn since the files were read.
-            let read_now = || running.rules.prepare(settings.clone(), &[]);
+            let read_now = || running.rules.prepare(settings.clone());
             match rules.map_or_else(read_now, Ok) {
                 Ok(rules) => tell_read(&running.rules.put(rules)),
                 Err(faults) => {
@@ -271,7 +270,7 @@ impl Alerting {
     }
 
     fn check_rules(&self, settings: &RuleSettings) -> Result<()> {
-        match ruler::rules::check(settings, &[], &files()) {
+        match ruler::rules::check(settings, &files()) {
             Ok(warnings) => {
                 warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
                 Ok(())
@@ -328,11 +327,11 @@ pub(super) fn routes(
         Arc::new(move || for_finder.running().map(|running| running.notifications));
     let of_alertmanager =
         ruler::api::alertmanager_routes(Arc::clone(&finder), Arc::clone(&about), seat.detour());
-    ruler::rules::rule_routes(seat).merge(of_alertmanager).merge(ruler::api::notification_routes(
-        finder,
-        about,
-        seat.detour(),
-    ))
+    ruler::rules::rule_routes(seat)
+        .merge(ruler::api::rule_config_routes(seat, &about.net_metrics))
+        .merge(ruler::api::rule_group_routes(seat, &about.net_metrics))
+        .merge(of_alertmanager)
+        .merge(ruler::api::notification_routes(finder, about, seat.detour()))
 }
 
 /// The brokers of the cluster, in Alertmanager's words.
@@ -394,6 +393,7 @@ fn rule_settings(
         resend_delay: Duration::from_secs(60),
         catch_up: config.catch_up,
         groups_at_once: config.groups_at_once,
+        managed: config.managed,
     }
 }
 
