@@ -16,6 +16,7 @@ mod histograms;
 mod input;
 mod line_seeds;
 mod lines;
+mod log_blocks;
 mod logs;
 mod messages;
 mod notifications;
@@ -101,6 +102,20 @@ pub const TARGETS: &[Target] = &[
         name: "metric-block",
         run: storage::metric_block,
         seeds: seeds::metric_block,
+        words: &[],
+        corpus: &[],
+    },
+    Target {
+        name: "log-block",
+        run: log_blocks::log_block,
+        seeds: log_blocks::block_seeds,
+        words: &[],
+        corpus: &[],
+    },
+    Target {
+        name: "log-payload",
+        run: log_blocks::log_payload,
+        seeds: log_blocks::payload_seeds,
         words: &[],
         corpus: &[],
     },

@@ -9,8 +9,8 @@ use blockstore::{Disk as _, MemoryDisk};
 use model::{DEFAULT_TENANT, NameSearch, SearchAlgorithm, SearchOrder, TimeRange};
 use net::rpc::read_client::ReadClient;
 use net::rpc::{
-    self, LabelsRequest, PageRequest, SelectRequest, SelectResponse, Selector, StateRequest,
-    SubscribeRequest, matcher::Op,
+    self, HandleRequest, LabelsRequest, PageRequest, SelectRequest, SelectResponse, Selector,
+    StateRequest, SubscribeRequest, matcher::Op,
 };
 use net::{Identity, Role};
 use support::site::{Site, admin};
@@ -134,6 +134,27 @@ async fn only_consoles_read_and_only_while_they_count() {
     assert!(status.message().contains("is for console"), "{status:?}");
     let console = site.join_as("console-1", Role::Console).await;
     let mut client = client(&site, &console);
+    let request = HandleRequest {
+        method: "POST".to_owned(),
+        path_and_query: "/api/v2/silences".to_owned(),
+        body: b"a silence".to_vec().into(),
+        ..HandleRequest::default()
+    };
+    let mut stream = client.handle(request.clone()).await.expect("answered").into_inner();
+    assert_eq!(stream.message().await.expect("no error").expect("a head").status, 200);
+    let echoed = stream.message().await.expect("no error").expect("a body");
+    assert_eq!(&*echoed.body, b"a silence");
+    // What is told to a question is told to no change.
+    for (method, path, status) in [("GET", "/api/v2/silences", 405), ("POST", "/long", 404)] {
+        let (method, path_and_query) = (method.to_owned(), path.to_owned());
+        let asked = HandleRequest { method, path_and_query, ..request.clone() };
+        let mut stream = client.handle(asked).await.expect("answered").into_inner();
+        let head = stream.message().await.expect("no error").expect("a head");
+        assert_eq!(head.status, status, "{path}");
+    }
+    let wrong = HandleRequest { method: "a b".to_owned(), ..request };
+    let status = client.handle(wrong).await.expect_err("no method");
+    assert_eq!(status.code(), Code::InvalidArgument);
     let request = SubscribeRequest { selector: Some(named("m")), ..SubscribeRequest::default() };
     let mut live = client.subscribe(request).await.expect("a console").into_inner();
     ingest(&site.broker, &[(1, START_MS, 1.5)]).expect("stored");

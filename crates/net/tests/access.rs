@@ -1,16 +1,21 @@
 //! Who may use which route, over real sockets: every kind of credential against every route.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use axum::extract::Request;
+use axum::response::IntoResponse;
 use http::Method;
 use net::auth::{
     Accounts, Actor, Connection, FileStore, LocalAccess, NewSession, Principal, Scope, SessionLife,
     Tenants, write_local_access,
 };
 use net::tls::{ServerCertificate, ServerTls};
-use net::{Access, Authority, NetMetrics, OriginPolicy, Routes, Server, ServerSettings};
+use net::{
+    Access, Authority, Detour, NetMetrics, OriginPolicy, Passed, Routes, Server, ServerSettings,
+};
 use settings::Secret;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -45,6 +50,23 @@ fn routes() -> Routes {
         .route("/things/{name}", [Method::GET], Access::Read, who)
         .route_any("/any", Access::Write, who)
         .fallback(Access::Public, async || "page")
+        .by_way_of(Some(Arc::new(Elsewhere)))
+        .route("/away", [Method::GET], Access::Read, who)
+}
+
+/// Answers what nobody asked it to let through.
+struct Elsewhere;
+
+impl Detour for Elsewhere {
+    fn pass(&self, request: Request) -> Pin<Box<dyn Future<Output = Passed> + Send + '_>> {
+        Box::pin(async move {
+            if request.headers().contains_key("x-go-on") {
+                return Passed::Continue(request);
+            }
+            let who = request.extensions().get::<Principal>().map(|who| who.name.to_string());
+            Passed::Break(format!("away {}", who.unwrap_or_default()).into_response())
+        })
+    }
 }
 
 impl Site {
@@ -307,6 +329,20 @@ async fn paths_that_look_alike_do_not_get_around_the_check() {
         assert!(!answer.contains("hello"), "{path}: {answer}");
         assert!([200, 400, 401, 404].contains(&code), "{path}: {answer}");
     }
+}
+
+#[tokio::test]
+async fn a_detour_lies_behind_the_check_and_before_the_handler() {
+    let site = Site::start(false).await;
+    site.user("root", &[Scope::Admin]).await;
+    site.user("ann", &[Scope::Read]).await;
+    let cookie = site.log_in("ann").await;
+    let (code, answer) = site.ask("GET", "/away", &[]).await;
+    assert!(code == 401 && !answer.contains("away"), "{answer}");
+    let (code, answer) = site.ask("GET", "/away", &[&cookie]).await;
+    assert!(code == 200 && answer.ends_with("away ann"), "{answer}");
+    let (code, answer) = site.ask("GET", "/away", &[&cookie, "X-Go-On: 1"]).await;
+    assert!(code == 200 && answer.contains("hello ann"), "{answer}");
 }
 
 #[tokio::test]

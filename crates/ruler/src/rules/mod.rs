@@ -249,6 +249,11 @@ pub fn check(settings: &RuleSettings, files: &Files) -> Result<Vec<Diagnostic>, 
     Ok(sources::read(settings, files)?.warnings)
 }
 
+/// A number that is the same for the same rules, whatever their files are called and wherever they lie. Blocks.
+pub fn digest(settings: &RuleSettings, files: &Files) -> u64 {
+    sources::digest(settings, files)
+}
+
 impl Rules {
     /// Reads all rules, and takes up the states that were kept. Blocks: not for a thread that serves
     /// sockets.

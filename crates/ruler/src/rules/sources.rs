@@ -1,6 +1,7 @@
 //! Where rules come from: files, what users keep by the API, and what Watchfire brings along.
 
 use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -54,6 +55,23 @@ pub(super) fn read(settings: &RuleSettings, files: &Files) -> Result<Sources, Fa
         sources.promql.extend(specs.unwrap_or_default());
     }
     Ok(sources)
+}
+
+/// See [`super::digest`].
+pub(super) fn digest(settings: &RuleSettings, files: &Files) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for language in [RuleLanguage::Promql, RuleLanguage::Logql] {
+        language.hash(&mut hasher);
+        for pattern in settings.patterns(language) {
+            for path in glob::expand(pattern, &**files) {
+                // What cannot be read is told elsewhere.
+                files.read(&path).unwrap_or_default().hash(&mut hasher);
+            }
+        }
+    }
+    let RuleSettings { defaults, builtin_off, external_labels, limits, .. } = settings;
+    format!("{defaults:?} {builtin_off:?} {external_labels:?} {limits:?}").hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Sources {

@@ -160,6 +160,11 @@ const WORDS: &[Words] = &[
         fix: ("Give all brokers the same rules and reload each: what one of them matches is gone for all once it is merged.", "请给所有 broker 相同的规则并逐个重新加载：任何一个 broker 的规则所匹配的数据，合并之后对所有 broker 都不复存在。"),
     },
     Words {
+        code: "alerting_differs",
+        said: ("Brokers have different rules or configurations of notifications, and whoever notifies goes by its own: {files}", "各 broker 的规则或通知配置不同，而负责通知的 broker 按自己的文件工作：{files}"),
+        fix: ("Give all brokers the same files of rules, the same alertmanager.yml and the same keys rules and alertmanager, and reload each.", "请给所有 broker 相同的规则文件、相同的 alertmanager.yml 以及相同的 rules 和 alertmanager 配置，并逐个重新加载。"),
+    },
+    Words {
         code: "partial_answers",
         said: ("{name} cannot read everything, so answers are marked as partial: {what} ({count} in all)", "{name} 有数据无法读取，因此结果标为不完整：{what}（共 {count} 处）"),
         fix: ("Restore what is named from a snapshot, or delete that time. What could be read is in the answers.", "请从快照恢复所列内容，或删除那段时间。可读的数据都在结果中。"),

@@ -242,6 +242,8 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
             let start = Alerting::start(&config, &of_prometheus, &broker, executor, duty, &url);
             let alerting = Box::pin(start).await?;
             telling.reloading.reload_also(Arc::clone(&alerting));
+            let told = Arc::clone(&alerting);
+            telling.cluster.tell_of_alerting(Box::new(move || told.in_words()));
             Some(alerting)
         }
     };

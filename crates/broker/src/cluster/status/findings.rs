@@ -66,6 +66,8 @@ pub enum Code {
     ClockSkew,
     /// Brokers have different rules of retention.
     RetentionRulesDiffer,
+    /// Brokers would evaluate other rules, or notify by another configuration, when it is their turn.
+    AlertingDiffers,
     /// Something cannot be read.
     PartialAnswers,
     /// A tenant nearly has as many series as it may.
@@ -76,7 +78,7 @@ pub enum Code {
 
 impl Code {
     /// All of them.
-    pub const ALL: [Code; 24] = [
+    pub const ALL: [Code; 25] = [
         Code::OneMachine,
         Code::ConsensusStopped,
         Code::NoLeader,
@@ -98,6 +100,7 @@ impl Code {
         Code::VersionSkew,
         Code::ClockSkew,
         Code::RetentionRulesDiffer,
+        Code::AlertingDiffers,
         Code::PartialAnswers,
         Code::TenantNearLimit,
         Code::NoActiveBroker,
@@ -127,6 +130,7 @@ impl Code {
             Code::VersionSkew => "version_skew",
             Code::ClockSkew => "clock_skew",
             Code::RetentionRulesDiffer => "retention_rules_differ",
+            Code::AlertingDiffers => "alerting_differs",
             Code::PartialAnswers => "partial_answers",
             Code::TenantNearLimit => "tenant_near_limit",
             Code::NoActiveBroker => "no_active_broker",
@@ -164,6 +168,7 @@ pub(super) fn find(status: &ClusterStatus, flush_interval_ms: u64) -> Vec<Findin
         }
         versions(&status.members, &mut found);
         retention_rules(&status.members, &mut found);
+        alerting(&status.members, &mut found);
     } else {
         found.push(Code::OneMachine.found(Level::Ok));
     }
@@ -321,6 +326,13 @@ fn versions(members: &[MemberStatus], found: &mut Vec<Finding>) {
 fn retention_rules(members: &[MemberStatus], found: &mut Vec<Finding>) {
     if let Some(told) = differing(members, |report| report.retention_rules.as_deref(), "; ") {
         found.push(Code::RetentionRulesDiffer.found(Level::Warn).with("rules", told));
+    }
+}
+
+/// Whoever takes over goes by its own files.
+fn alerting(members: &[MemberStatus], found: &mut Vec<Finding>) {
+    if let Some(told) = differing(members, |report| report.alerting.as_deref(), "; ") {
+        found.push(Code::AlertingDiffers.found(Level::Warn).with("files", told));
     }
 }
 

@@ -21,7 +21,7 @@ mod tests;
 mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use catalog::{BrokerId, State};
@@ -65,16 +65,26 @@ pub struct StatusTeller {
     pub(super) broker: Broker,
     pub(super) settings: StatusSettings,
     meter: Meter,
+    alerting: OnceLock<TellOfAlerting>,
 }
+
+/// Tells rules and configurations of notifications apart, in words.
+pub type TellOfAlerting = Box<dyn Fn() -> String + Send + Sync>;
 
 impl StatusTeller {
     /// Begins to look, each 10 s, as long as somebody holds it and the broker runs. Must be called on
     /// a tokio runtime.
     pub fn start(broker: &Broker, settings: StatusSettings) -> Arc<StatusTeller> {
         let meter = Meter::default();
-        let teller = Arc::new(StatusTeller { broker: broker.clone(), settings, meter });
+        let (broker, alerting) = (broker.clone(), OnceLock::new());
+        let teller = Arc::new(StatusTeller { broker, settings, meter, alerting });
         tokio::spawn(look(Arc::downgrade(&teller)));
         teller
+    }
+
+    /// From now on it is told of rules and notifications as well.
+    pub fn tell_of_alerting(&self, told: TellOfAlerting) {
+        let _ = self.alerting.set(told);
     }
 
     /// The state now. Waits at most 2 s for brokers that do not answer.
@@ -123,6 +133,7 @@ impl StatusTeller {
             tenants,
             missing_count: missing.len() as u64,
             missing: missing.into_iter().take(MAX_MISSING_TOLD).collect(),
+            alerting: self.alerting.get().map(|told| told()),
             retention_rules: Some(rules_in_words(&self.broker.in_effect().retention_rules)),
             drain: self.drain(),
         }

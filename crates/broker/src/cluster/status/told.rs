@@ -187,6 +187,9 @@ pub struct BrokerReport {
     /// Its `storage.retention_rules` in words: equal ones say the same, others do not. `None` where a
     /// program of before is asked.
     pub retention_rules: Option<String>,
+    /// Of its rules and its configuration of notifications, what they have in common with those of others: equal
+    /// ones say the same, others do not. `None` where none are evaluated, or a program of before is asked.
+    pub alerting: Option<String>,
     /// How far it is on its way out of the cluster; `None` while nobody asked it to leave.
     pub drain: Option<DrainReport>,
 }

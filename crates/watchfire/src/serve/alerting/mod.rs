@@ -8,6 +8,7 @@
 mod in_turn;
 mod passing_on;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,6 +73,8 @@ pub(super) struct Alerting {
     executor: Arc<Executor>,
     /// Held while it is put in effect, so that who takes the seat has the latest.
     in_effect: Mutex<InEffect>,
+    /// What is in effect: equal ones say the same.
+    words: Mutex<String>,
     /// What ends with the process.
     working: tokio::sync::Mutex<Working>,
 }
@@ -81,6 +84,17 @@ struct InEffect {
     configuration: NotifyConfiguration,
     deliver: Arc<dyn Deliver>,
     settings: RuleSettings,
+}
+
+impl InEffect {
+    /// What is in effect, to be compared with what is at other brokers. Blocks.
+    fn in_words(&self) -> String {
+        let mut hasher = DefaultHasher::new();
+        self.configuration.redacted.hash(&mut hasher);
+        let receivers = hasher.finish();
+        let rules = ruler::rules::digest(&self.settings, &files());
+        format!("rules {rules:016x}, alertmanager.yml {receivers:016x}")
+    }
 }
 
 /// Who works here.
@@ -155,6 +169,10 @@ impl Alerting {
         let deliver = deliver(&configuration, &options)?;
         tell_warnings(&configuration);
         let settings = rule_settings(&config.alerting, of_prometheus, &external_url);
+        let in_effect = InEffect { configuration, deliver, settings };
+        let read = move || (in_effect.in_words(), in_effect);
+        let read = tokio::task::spawn_blocking(read).await;
+        let (words, in_effect) = read.context("look at the rules")?;
         let alerting = Arc::new(Alerting {
             seat: Seat::default(),
             external_url,
@@ -163,7 +181,8 @@ impl Alerting {
             start_delay: config.alerting.start_delay,
             broker: broker.clone(),
             executor: Arc::clone(executor),
-            in_effect: Mutex::new(InEffect { configuration, deliver, settings }),
+            in_effect: Mutex::new(in_effect),
+            words: Mutex::new(words),
             working: tokio::sync::Mutex::new(Working::Nobody),
         });
         let working = match duty {
@@ -245,8 +264,7 @@ impl Alerting {
                 Some(prepared.map_err(|faults| anyhow!("{}", faults.render()))?)
             }
         };
-        let in_effect = InEffect { configuration, deliver, settings };
-        Ok(PreparedAlerting { in_effect, rules })
+        Ok(PreparedAlerting { in_effect: InEffect { configuration, deliver, settings }, rules })
     }
 
     /// Puts what was read in effect. Blocks.
@@ -266,6 +284,7 @@ impl Alerting {
                 }
             }
         }
+        *self.words.lock() = in_effect.in_words();
         *known = in_effect;
     }
 
@@ -277,6 +296,11 @@ impl Alerting {
             }
             Err(faults) => Err(anyhow!("{}", faults.render())),
         }
+    }
+
+    /// What rules and what configuration of notifications are in effect, to be compared with those of others.
+    pub(super) fn in_words(&self) -> String {
+        self.words.lock().clone()
     }
 
     /// Ends both, when nobody asks any more.

@@ -274,3 +274,19 @@ fn rules_of_retention_that_differ_are_told_with_who_has_which() {
     let found = format!(r#"warn retention_rules_differ {{"rules":{rules}}}"#);
     assert_eq!(told(&status), [found]);
 }
+
+#[test]
+fn brokers_with_other_rules_are_told_before_it_is_their_turn() {
+    let mut status = cluster(3);
+    let set = |status: &mut ClusterStatus, number: usize, files: &str| {
+        let report = status.members[number].report.as_mut().expect("asked");
+        report.alerting = Some(files.to_owned());
+    };
+    set(&mut status, 0, "rules 1, receivers 2");
+    // The second evaluates none, and the third the same.
+    set(&mut status, 2, "rules 1, receivers 2");
+    assert_eq!(told(&status), Vec::<String>::new());
+    set(&mut status, 2, "rules 3, receivers 2");
+    let files = r#""rules 1, receivers 2 (b0); rules 3, receivers 2 (b2)""#;
+    assert_eq!(told(&status), [format!(r#"warn alerting_differs {{"files":{files}}}"#)]);
+}
