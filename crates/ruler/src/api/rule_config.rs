@@ -117,7 +117,7 @@ async fn post(
         };
         Refused(error.status(), message)
     })?;
-    let text = String::from_utf8(bytes.into()).map_err(|error| {
+    let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let message = format!("unable to decode rule group: byte {at} is no UTF-8: send YAML");
         Refused(StatusCode::BAD_REQUEST, message)

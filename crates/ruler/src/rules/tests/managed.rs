@@ -67,6 +67,8 @@ async fn what_is_kept_is_evaluated_at_once_and_after_kills_until_it_is_forgotten
     let bench = world.open(&shelf).expect("the rules are right");
     let kept = bench.rules.managed_group(PROMQL, "team/one", "g").expect("it is there");
     assert_eq!(&*kept.yaml, group("g", "d", 7));
+    world.set("a", 3.0);
+    until("it is evaluated again", || world.last("d") == Some(10.0)).await;
     bench.forget("team/one", "g").await.expect("it was there");
     assert_eq!(bench.forget("team/one", "g").await, Err(ManagedError::NoGroup));
     until("its series ends", || world.last("d").is_some_and(model::is_stale_nan)).await;
