@@ -4,6 +4,7 @@
 //! crate runs them. What they know is kept through [`Keep`] before anybody is told, so that neither a
 //! restart nor another broker that takes over forgets an alert or tells it twice.
 
+pub mod alertmanagers;
 pub mod api;
 mod clock;
 mod keep;
@@ -26,4 +27,5 @@ pub fn render(
 ) {
     notify::render(notifications, out);
     rules::render(rules, out);
+    alertmanagers::render(rules.alertmanagers(), out);
 }

@@ -1,8 +1,9 @@
-//! Alerts from those who send them to those who are told: Debian's `amtool` and `prometheus` against the
-//! program, and webhooks over kills.
+//! Alerts from those who send them to those who are told: Debian's `amtool`, `prometheus` and
+//! `prometheus-alertmanager` against the program, and webhooks over kills.
 
 mod amtool;
 mod kills;
+mod outward;
 mod prometheus;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ pub(crate) const GROUP: Group = Group {
         ("amtool-asks-and-silences", amtool::asks_and_silences),
         ("amtool-reads-our-configuration", amtool::reads_our_configuration),
         ("prometheus-sends-what-fires", prometheus::sends_what_fires),
+        ("rules-tell-alertmanager", outward::tells_alertmanager),
         ("alerts-outlive-kills", kills::alerts_outlive_kills),
     ],
 };

@@ -12,7 +12,7 @@ mod saving;
 mod sources;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,9 +23,11 @@ use alerting::rules::{
 use model::{Labels, Matcher};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
+use settings::relabel::{LabelBuffer, RelabelConfig, relabel};
 use settings::{Diagnostic, Faults};
 use tokio::sync::{Notify, Semaphore};
 
+use crate::alertmanagers::Alertmanagers;
 use crate::clock::Clock;
 use crate::keep::{Boxed, Keep};
 use crate::notify::{Files, Notifications};
@@ -129,6 +131,9 @@ pub struct RuleSettings {
     pub builtin_off: Option<BTreeSet<String>>,
     /// Labels that every alert gets that leaves, unless it has them.
     pub external_labels: Labels,
+    /// Rules over the labels of every alert that leaves, those labels included; what they drop is told to
+    /// nobody.
+    pub alert_relabel_configs: Vec<RelabelConfig>,
     /// Where this system is reached from outside, without a `/` at the end.
     pub external_url: String,
     /// Limits of all rules.
@@ -163,6 +168,7 @@ struct Inner {
     queries: Arc<dyn Queries>,
     store: Arc<dyn Store>,
     notifications: Notifications,
+    alertmanagers: Alertmanagers,
     files: Files,
     states: States,
     clock: Arc<Clock>,
@@ -225,6 +231,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// Who is told of alerts.
     pub notifications: Notifications,
+    /// Who else is.
+    pub alertmanagers: Alertmanagers,
     /// The time.
     pub clock: Arc<Clock>,
 }
@@ -251,7 +259,8 @@ impl Rules {
     /// # Errors
     /// What is wrong with the files.
     pub fn open(parts: Parts) -> Result<(Rules, Read), Faults> {
-        let Parts { settings, managed, files, keep, queries, store, notifications, clock } = parts;
+        let Parts { settings, managed, files, keep, queries, store, clock, .. } = parts;
+        let Parts { notifications, alertmanagers, .. } = parts;
         let read = sources::read(&settings, &managed, &files)?;
         let now_ms = clock.now_ms();
         let states = States::new(keep);
@@ -281,6 +290,7 @@ impl Rules {
             queries,
             store,
             notifications,
+            alertmanagers,
             files,
             states,
             clock,
@@ -338,6 +348,11 @@ impl Rules {
     /// The settings in effect.
     pub fn settings(&self) -> Arc<RuleSettings> {
         Arc::clone(&self.inner.settings.read())
+    }
+
+    /// Alertmanagers elsewhere that are told.
+    pub fn alertmanagers(&self) -> &Alertmanagers {
+        &self.inner.alertmanagers
     }
 
     /// All groups, as the API shows them. Waits for groups whose results are just being applied.
@@ -530,11 +545,21 @@ impl Inner {
     }
 }
 
-/// Adds labels to those of an alert, which win.
-fn with_external(labels: &Labels, external: &Labels) -> Vec<(String, String)> {
-    let mut all: BTreeMap<&str, &str> = external.iter().collect();
-    all.extend(labels.iter());
-    all.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+/// The labels of an alert that leaves: its own, which win, and the external ones, behind the rules; nothing
+/// if those drop it.
+fn leaving(
+    labels: &Labels,
+    settings: &RuleSettings,
+    work: &mut LabelBuffer,
+) -> Option<Vec<(String, String)>> {
+    work.load(labels);
+    for (name, value) in settings.external_labels.iter() {
+        if work.get(name).is_empty() {
+            work.set(name, value);
+        }
+    }
+    let is_kept = relabel(&settings.alert_relabel_configs, work) && !work.is_empty();
+    is_kept.then(|| work.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
 }
 
 #[cfg(test)]

@@ -61,6 +61,9 @@ pub(super) struct Rules {
     pub(super) max_alerts_per_rule: Option<usize>,
     pub(super) max_series_per_rule: Option<usize>,
     pub(super) groups_at_once: Option<usize>,
+    pub(super) resend_delay: Option<String>,
+    pub(super) notification_queue_capacity: Option<usize>,
+    pub(super) notification_batch_size: Option<usize>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -12,10 +12,12 @@ use model::Labels;
 use net::{NetMetrics, Routes};
 use parking_lot::RwLock;
 use receivers::{Deliverer, DeliveryOptions};
+use ruler::alertmanagers::{Alertmanagers, PreparedAlertmanagers};
 use ruler::api::{About, ClusterAbout};
 use ruler::notify::{Deliver, Ended, Files, Notifications, NotifyConfiguration, Tested};
 use ruler::rules::{Parts, PreparedRules, Read, RuleSettings, Rules};
 use ruler::{Boxed, Clock, Keep, Running, Seat};
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::check::ThisMachine;
@@ -29,6 +31,8 @@ pub(super) struct OfPrometheus {
     pub(super) files: Vec<String>,
     pub(super) defaults: Option<Defaults>,
     pub(super) external_labels: Labels,
+    /// Alertmanagers elsewhere, and what becomes of the labels of alerts before they leave.
+    pub(super) alerting: settings::prometheus::Alerting,
 }
 
 impl OfPrometheus {
@@ -42,6 +46,7 @@ impl OfPrometheus {
                 query_offset_ms: ms(config.global.rule_query_offset),
             }),
             external_labels: config.global.external_labels.clone(),
+            alerting: config.alerting.clone(),
         }
     }
 }
@@ -59,7 +64,7 @@ pub(super) struct Alerting {
 pub(super) struct PreparedAlerting {
     configuration: NotifyConfiguration,
     deliver: Arc<dyn Deliver>,
-    rules: Option<PreparedRules>,
+    rules: Option<(PreparedRules, PreparedAlertmanagers)>,
 }
 
 /// Receivers of one configuration.
@@ -114,6 +119,9 @@ impl Alerting {
         let (broker, executor) = (broker.clone(), Arc::clone(executor));
         let limits = config.alerting.notifier.clone();
         let known = configuration.clone();
+        let alertmanagers = Alertmanagers::default();
+        alertmanagers
+            .put(open_alertmanagers(&alertmanagers, &config.alerting, of_prometheus).await?);
         let open = move || -> Result<_> {
             let (notifications, driver) = Notifications::open(
                 Arc::clone(&keep),
@@ -131,6 +139,7 @@ impl Alerting {
                 queries: Arc::new(RuleQueries(executor)),
                 store: Arc::new(RuleStore(broker)),
                 notifications: notifications.clone(),
+                alertmanagers,
                 clock,
             };
             let (rules, read) =
@@ -175,7 +184,10 @@ impl Alerting {
             None => None,
             Some(running) => {
                 let prepared = running.rules.prepare(settings, &[]);
-                Some(prepared.map_err(|faults| anyhow!("{}", faults.render()))?)
+                let prepared = prepared.map_err(|faults| anyhow!("{}", faults.render()))?;
+                let alertmanagers = running.rules.alertmanagers();
+                let open = open_alertmanagers(alertmanagers, config, of_prometheus);
+                Some((prepared, Handle::current().block_on(open)?))
             }
         };
         Ok(PreparedAlerting { configuration, deliver, rules })
@@ -187,7 +199,8 @@ impl Alerting {
         tell_warnings(&configuration);
         if let Some(running) = self.seat.running() {
             running.notifications.reload(&configuration, deliver);
-            if let Some(rules) = rules {
+            if let Some((rules, alertmanagers)) = rules {
+                running.rules.alertmanagers().put(alertmanagers);
                 tell_read(&running.rules.put(rules));
             }
         }
@@ -203,6 +216,7 @@ impl Alerting {
         for task in tasks {
             let _ = task.await;
         }
+        running.rules.alertmanagers().stop().await;
         running.notifications.stop();
         if let Some(driving) = driving {
             let _ = driving.await;
@@ -278,12 +292,24 @@ fn rule_settings(
         defaults: config.defaults(of_prometheus.defaults),
         builtin_off: config.builtin_off.clone(),
         external_labels: of_prometheus.external_labels.clone(),
+        alert_relabel_configs: of_prometheus.alerting.alert_relabel_configs.clone(),
         external_url: external_url.to_owned(),
         limits: config.limits,
-        resend_delay: Duration::from_secs(60),
+        resend_delay: config.resend_delay,
         catch_up: config.catch_up,
         groups_at_once: config.groups_at_once,
     }
+}
+
+/// Alertmanagers elsewhere that the configuration of Prometheus names.
+async fn open_alertmanagers(
+    alertmanagers: &Alertmanagers,
+    config: &AlertingConfig,
+    of_prometheus: &OfPrometheus,
+) -> Result<PreparedAlertmanagers> {
+    let blocks = &of_prometheus.alerting.alertmanagers;
+    let prepared = alertmanagers.prepare(blocks, config.notification_queue).await;
+    prepared.context("begin with alerting.alertmanagers")
 }
 
 /// What in the file has no effect; nobody would see it otherwise.
