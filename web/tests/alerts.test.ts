@@ -66,6 +66,12 @@ describe('alerts', () => {
     ]);
   });
 
+  test('that got labels on the way are still those of their rules', () => {
+    const sent = { ...told('a'), labels: { alertname: 'a', severity: 'warning', region: 'eu' } };
+    const { alerts } = merged([ofRule('a', 'firing', '2.5e+00'), ofRule('b', 'firing')], [group('x', sent)]);
+    expect(alerts.map(({ name, labels, value }) => [name, labels['region'], value])).toEqual([['a', 'eu', 2.5], ['b', undefined, 1]]);
+  });
+
   test('are muted only where all their groups are', () => {
     const muted = { mutedBy: ['night'] };
     const { alerts } = merged([], [group('x', told('a', muted), told('b', muted)), group('y', told('a'))]);

@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["blockstore"],
     &["alerting", "logql", "logstore", "metricstore", "promql", "wire"],
     &["consensus", "governor", "net", "ruletest"],
-    &["objects", "receivers"],
+    &["discovery", "objects", "receivers"],
     &["agent", "broker", "console", "ruler"],
     &["watchfire"],
 ];

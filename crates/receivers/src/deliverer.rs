@@ -1,19 +1,20 @@
 //! What others use: a client for each integration, and what comes of a notification.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alerting::notify::routing::RouteTree;
-use alerting::notify::{Notification, NotificationId, NotifiedAlert, Outcome, Reason};
+use alerting::notify::{
+    Notification, NotificationId, NotifiedAlert, Outcome, Reason, made_up_alert,
+};
 use alerting::templates::notice::{Kv, Templates};
 use futures_util::future::join_all;
 use model::Labels;
 use net::client::{AddressCheck, ClientCounters, ClientError, ClientOptions, Dns};
 use settings::alertmanager::{Config, Integration, IntegrationSettings};
 
-use crate::counters::DeliveryCounters;
 use crate::courier::Courier;
 use crate::dingtalk::DingTalk;
 use crate::discord::Discord;
@@ -51,8 +52,6 @@ pub struct DeliveryOptions {
     pub dns: Arc<Dns>,
     /// What is counted of connections.
     pub counters: Arc<ClientCounters>,
-    /// What is counted of attempts.
-    pub attempts: Arc<DeliveryCounters>,
     /// When receivers were told that punish who tells them too often. Give every [`Deliverer`] of
     /// the process the same, so that a reload of the configuration does not forget.
     pub marks: Arc<Marks>,
@@ -63,8 +62,7 @@ impl DeliveryOptions {
     pub fn operator(external_url: impl Into<String>) -> Self {
         let ClientOptions { addresses, dns, counters, .. } = ClientOptions::operator();
         let external_url = external_url.into();
-        let (attempts, marks) = (Arc::default(), Arc::default());
-        DeliveryOptions { external_url, addresses, dns, counters, attempts, marks }
+        DeliveryOptions { external_url, addresses, dns, counters, marks: Arc::default() }
     }
 
     fn client_options(&self) -> ClientOptions {
@@ -118,7 +116,6 @@ pub struct Deliverer {
     routes: HashMap<Arc<str>, Kv>,
     templates: Arc<Templates>,
     external_url: String,
-    attempts: Arc<DeliveryCounters>,
 }
 
 /// One integration.
@@ -161,8 +158,8 @@ impl Deliverer {
         let routes = tree.nodes().iter();
         let routes =
             routes.map(|node| (Arc::clone(&node.id), route_labels(&node.labels))).collect();
-        let DeliveryOptions { external_url, attempts, .. } = options;
-        Ok(Deliverer { receivers, routes, templates, external_url, attempts })
+        let external_url = options.external_url;
+        Ok(Deliverer { receivers, routes, templates, external_url })
     }
 
     /// Whether there is a receiver of this name.
@@ -215,7 +212,10 @@ impl Deliverer {
         now_ns: i64,
     ) -> Vec<TestResult> {
         let Some(all) = self.receivers.get(receiver) else { return Vec::new() };
-        let alerts = if alerts.is_empty() { Arc::from([made_up_alert(now_ns)]) } else { alerts };
+        let alerts = match alerts.is_empty() {
+            true => Arc::from_iter(made_up_alert(&BTreeMap::new(), now_ns)),
+            false => alerts,
+        };
         let test = async |(integration, prepared): (usize, &Prepared)| {
             let started = Instant::now();
             let notification = Notification {
@@ -248,7 +248,7 @@ impl Deliverer {
         let started = Instant::now();
         let message = Message::new(notification, surroundings, now_ns, started + time, note);
         let sent = tokio::time::timeout(time, prepared.channel.send(&message)).await;
-        let outcome = match sent {
+        match sent {
             Ok(Ok(store)) => Outcome::Delivered { store },
             Ok(Err(failure)) => outcome(&message, failure),
             Err(_) => outcome(
@@ -258,9 +258,7 @@ impl Deliverer {
                      the way to it is too slow"
                 )),
             ),
-        };
-        self.attempts.count(prepared.kind, &outcome, started.elapsed());
-        outcome
+        }
     }
 }
 
@@ -336,28 +334,6 @@ fn test_notification(receiver: &str, alerts: Arc<[NotifiedAlert]>, now_ns: i64) 
         deadline_ns: now_ns,
         store: Default::default(),
     }
-}
-
-fn made_up_alert(now_ns: i64) -> NotifiedAlert {
-    let pairs = [("alertname", "WatchfireTest"), ("severity", "info")];
-    let labels = Labels::from_pairs(pairs).unwrap_or_else(|_| Labels::empty());
-    let texts = [
-        ("summary", "A test of this receiver"),
-        ("description", "Somebody asked Watchfire to test this receiver. Nothing is wrong."),
-    ];
-    let annotations =
-        texts.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
-    let fingerprint = alerting::notify::Fingerprint::of(&labels);
-    let alert = alerting::notify::Alert {
-        labels,
-        annotations,
-        starts_at_ns: now_ns,
-        ends_at_ns: now_ns,
-        updated_at_ns: now_ns,
-        timed_out: false,
-        generator_url: String::new(),
-    };
-    NotifiedAlert { alert: Arc::new(alert), fingerprint, resolved: false }
 }
 
 #[cfg(test)]

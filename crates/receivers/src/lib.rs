@@ -9,7 +9,6 @@
 //! [`net::client::AddressCheck`] allows and never follows a redirect to another host; no error
 //! shows a secret; an answer is read up to a limit, and at most 256 bytes of it are told.
 
-mod counters;
 mod courier;
 mod deliverer;
 mod dingtalk;
@@ -42,6 +41,5 @@ mod webex;
 mod webhook;
 mod wechat;
 
-pub use counters::{DeliveryCounters, DeliveryCounts};
 pub use deliverer::{BuildError, Deliverer, DeliveryOptions, TestResult};
 pub use throttle::Marks;

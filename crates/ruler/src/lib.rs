@@ -4,6 +4,7 @@
 //! crate runs them. What they know is kept through [`Keep`] before anybody is told, so that neither a
 //! restart nor another broker that takes over forgets an alert or tells it twice.
 
+pub mod alertmanagers;
 pub mod api;
 mod clock;
 mod keep;
@@ -30,5 +31,6 @@ pub fn render(running: Option<&Running>, out: &mut wire::text_encode::TextEncode
     if let Some(running) = running {
         notify::render(&running.notifications, out);
         rules::render(&running.rules, out);
+        alertmanagers::render(running.rules.alertmanagers(), out);
     }
 }

@@ -97,7 +97,7 @@ pub(crate) enum Command {
     /// Check configuration files: what is wrong, where, and what to do
     #[command(after_long_help = crate::check::EXAMPLES, arg_required_else_help = true)]
     Check(CheckArguments),
-    /// Run unit tests, such as those of rules
+    /// Run unit tests of rules, or tell a receiver that this is a test
     Test(TestArguments),
     /// Examine this machine and say what to do
     Doctor(DoctorArguments),

@@ -30,6 +30,7 @@ mod migrate;
 mod progress;
 mod query;
 mod ranges;
+mod receiver_test;
 mod rule_check;
 mod rule_data;
 mod rule_test;

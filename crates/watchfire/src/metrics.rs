@@ -370,6 +370,7 @@ mod tests {
             defaults: alerting::rules::Defaults::default(),
             builtin_off: Some(BTreeSet::new()),
             external_labels: model::Labels::empty(),
+            alert_relabel_configs: Vec::new(),
             external_url: "http://w".to_owned(),
             limits: alerting::rules::RuleLimits::default(),
             resend_delay: Duration::from_secs(60),
@@ -384,6 +385,7 @@ mod tests {
             queries: Arc::new(crate::rule_data::RuleQueries(Arc::clone(executor))),
             store: Arc::new(crate::rule_data::RuleStore::new(broker.clone(), None)),
             notifications: notifications.clone(),
+            alertmanagers: ruler::alertmanagers::Alertmanagers::default(),
             clock,
         })
         .expect("built-in rules are right");

@@ -1,4 +1,4 @@
-//! `watchfire test rules`: runs promtool's unit tests of rules.
+//! `watchfire test`, and of it `watchfire test rules`: runs promtool's unit tests of rules.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use ruletest::{Features, FileReport, TestOptions, run_file};
 
 use crate::check::ThisMachine;
+use crate::receiver_test::{self, ReceiverTestArguments};
 
 /// What is tested.
 #[derive(Debug, Args)]
@@ -22,6 +23,9 @@ pub(crate) enum TestSubject {
     /// Run unit tests of rules, as promtool does
     #[command(after_long_help = EXAMPLES)]
     Rules(RuleTestArguments),
+    /// Tell a receiver that this is a test, in each of its ways
+    #[command(after_long_help = receiver_test::EXAMPLES)]
+    Receiver(ReceiverTestArguments),
 }
 
 /// Which tests are run, and how.
@@ -64,8 +68,13 @@ Examples:
 
 /// Runs what is asked for.
 pub(crate) fn run(arguments: &TestArguments) -> ExitCode {
-    let TestSubject::Rules(arguments) = &arguments.subject;
-    match run_rules(arguments) {
+    let outcome = match &arguments.subject {
+        TestSubject::Rules(arguments) => run_rules(arguments),
+        TestSubject::Receiver(arguments) => {
+            receiver_test::run(arguments).map_err(|error| format!("{error:#}"))
+        }
+    };
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

@@ -1,8 +1,9 @@
-//! Alerts from those who send them to those who are told: Debian's `amtool` and `prometheus` against the
-//! program, and webhooks and groups of rules over kills.
+//! Alerts from those who send them to those who are told: Debian's `amtool`, `prometheus` and
+//! `prometheus-alertmanager` against the program, and webhooks and groups of rules over kills.
 
 mod amtool;
 mod kills;
+mod outward;
 mod prometheus;
 mod ruler_api;
 
@@ -24,6 +25,7 @@ pub(crate) const GROUP: Group = Group {
         ("amtool-through-a-console", amtool::through_a_console),
         ("amtool-reads-our-configuration", amtool::reads_our_configuration),
         ("prometheus-sends-what-fires", prometheus::sends_what_fires),
+        ("rules-tell-alertmanager", outward::tells_alertmanager),
         ("alerts-outlive-kills", kills::alerts_outlive_kills),
         ("ruler-api-keeps-groups", ruler_api::keeps_groups_of_rulers),
         ("groups-outlive-kills", ruler_api::groups_outlive_kills),

@@ -1,8 +1,10 @@
 //! What scraping counts about itself.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use discovery::DiscoveryCounters;
 use wire::text_encode::TextEncoder;
 
 use super::append::Tally;
@@ -45,10 +47,7 @@ pub(super) struct ScrapeCounters {
     pub(super) reloads: Counter,
     pub(super) reloads_failed: Counter,
     pub(super) failure_lines_dropped: Counter,
-    pub(super) file_failures: Counter,
-    pub(super) http_failures: Counter,
-    pub(super) dns_failures: Counter,
-    pub(super) dns_lookups: Counter,
+    pub(super) discovery: Arc<DiscoveryCounters>,
 }
 
 impl ScrapeCounters {
@@ -91,6 +90,21 @@ impl ScrapeCounters {
             out.family(&name, "counter", help);
             out.sample(&name, &[], counter.get() as f64);
         }
+        for (name, help, count) in [
+            (
+                "watchfire_agent_scrape_discovery_dns_lookups_total",
+                "Lookups of dns_sd_configs.",
+                self.discovery.dns_lookups(),
+            ),
+            (
+                "watchfire_agent_scrape_discovery_dns_lookup_failures_total",
+                "Lookups of dns_sd_configs that failed.",
+                self.discovery.dns_failures(),
+            ),
+        ] {
+            out.family(name, "counter", help);
+            out.sample(name, &[], count as f64);
+        }
         for (name, help, micros) in [
             (
                 "watchfire_agent_scrape_delay_seconds_total",
@@ -107,17 +121,11 @@ impl ScrapeCounters {
             out.sample(name, &[], micros.get() as f64 / 1e6);
         }
         let name = "watchfire_agent_scrape_discovery_failures_total";
-        out.family(name, "counter", "Failed attempts to discover targets, by mechanism.");
-        for (mechanism, counter) in [
-            ("dns", &self.dns_failures),
-            ("file", &self.file_failures),
-            ("http", &self.http_failures),
-        ] {
-            out.sample(name, &[("mechanism", mechanism)], counter.get() as f64);
-        }
+        let help = "Failed attempts to discover targets, by mechanism.";
+        self.discovery.render_failures(name, help, out);
     }
 
-    fn rows(&self) -> [(&'static str, &'static str, &Counter); 20] {
+    fn rows(&self) -> [(&'static str, &'static str, &Counter); 18] {
         [
             ("scrapes", "Scrapes done.", &self.scrapes),
             ("scrapes_failed", "Scrapes that failed.", &self.failed),
@@ -180,12 +188,6 @@ impl ScrapeCounters {
                 "failure_log_lines_dropped",
                 "Lines of scrape_failure_log_file left out because the disk was too slow.",
                 &self.failure_lines_dropped,
-            ),
-            ("discovery_dns_lookups", "Lookups of dns_sd_configs.", &self.dns_lookups),
-            (
-                "discovery_dns_lookup_failures",
-                "Lookups of dns_sd_configs that failed.",
-                &self.dns_failures,
             ),
         ]
     }

@@ -13,7 +13,6 @@ mod append;
 mod cache;
 mod counters;
 mod delivery;
-mod discovery;
 mod error;
 mod failure_log;
 mod fetch;
@@ -29,7 +28,6 @@ mod sharing;
 mod status;
 mod target;
 mod target_loop;
-mod task;
 #[cfg(test)]
 mod tests;
 mod workspace;

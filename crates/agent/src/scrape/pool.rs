@@ -4,25 +4,21 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use discovery::{Prepared, Providers, Task};
 use model::Labels;
 use parking_lot::Mutex;
-use settings::TargetGroup;
 use settings::prometheus::Discovery;
 use settings::relabel::LabelBuffer;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::cache::SeriesCache;
-use super::discovery::{Found, Prepared, ProviderId};
 use super::error::ScrapeError;
 use super::job::Job;
 use super::status::{DroppedTarget, TargetStatus};
 use super::target::{Built, Target, build};
 use super::target_loop::{Order, Phase, Shared, TargetLoop, TargetState};
-use super::task::Task;
 
-/// News of discovery that wait.
-const QUEUE: usize = 64;
 /// Reasons for which targets are left out that are told apart and told.
 const MAX_REASONS: usize = 100;
 /// Targets are brought up to date at most this often, so that discovery that changes all the time
@@ -90,25 +86,11 @@ pub(super) struct Pool {
     view: Arc<PoolView>,
     shared: Arc<Shared>,
     job: Arc<Job>,
-    found: mpsc::Sender<Found>,
-    providers: Vec<Provider>,
-    /// What discovery blocks had found that are gone; in effect until those in their place have
-    /// said something, so that nothing ends only because somebody has not been asked yet.
-    left_behind: Vec<TargetGroup>,
-    next_provider: ProviderId,
+    providers: Providers,
     loops: HashMap<Target, Running>,
     /// Why targets are left out, as the log says it: each reason once while it is there.
     left_out: BTreeSet<String>,
     work: LabelBuffer,
-}
-
-/// A discovery block at work.
-struct Provider {
-    id: ProviderId,
-    config: Discovery,
-    /// `None` until it has said something.
-    groups: Option<Vec<TargetGroup>>,
-    _task: Option<Task>,
 }
 
 /// The loop of one target.
@@ -127,15 +109,12 @@ impl Pool {
         first: Plan,
         mut plans: mpsc::UnboundedReceiver<Plan>,
     ) {
-        let (found, mut news) = mpsc::channel(QUEUE);
+        let (providers, mut news) = Providers::new(Arc::clone(&shared.counters.discovery));
         let mut pool = Pool {
             view,
             shared,
             job: Arc::clone(&first.job),
-            found,
-            providers: Vec::new(),
-            left_behind: Vec::new(),
-            next_provider: 0,
+            providers,
             loops: HashMap::new(),
             left_out: BTreeSet::new(),
             work: LabelBuffer::new(),
@@ -151,7 +130,7 @@ impl Pool {
                     is_due = true;
                 }
                 Some(found) = news.recv() => {
-                    pool.note(found);
+                    pool.providers.note(found);
                     is_due = true;
                 }
                 () = tokio::time::sleep_until(sync_at), if is_due => {
@@ -164,47 +143,10 @@ impl Pool {
         pool.end().await;
     }
 
-    /// Puts a plan in effect. Discovery blocks that stay go on undisturbed.
+    /// Puts a plan in effect.
     fn adopt(&mut self, plan: Plan) {
         self.job = plan.job;
-        let mut before = std::mem::take(&mut self.providers);
-        for (config, prepared) in plan.discovery {
-            let known = before.iter().position(|provider| provider.config == config);
-            let provider = match (known, prepared) {
-                (Some(at), None) => before.swap_remove(at),
-                (_, prepared) => self.start(config, prepared),
-            };
-            self.providers.push(provider);
-        }
-        self.left_behind.extend(before.into_iter().filter_map(|gone| gone.groups).flatten());
-        self.forget_left_behind();
-    }
-
-    fn forget_left_behind(&mut self) {
-        if self.providers.iter().all(|provider| provider.groups.is_some()) {
-            self.left_behind.clear();
-        }
-    }
-
-    fn start(&mut self, config: Discovery, prepared: Option<Prepared>) -> Provider {
-        let id = self.next_provider;
-        self.next_provider += 1;
-        let groups = match &prepared {
-            Some(Prepared::Static(groups)) => Some(groups.clone()),
-            Some(Prepared::None) | None => Some(Vec::new()),
-            Some(_) => None,
-        };
-        let counters = Arc::clone(&self.shared.counters);
-        let task = prepared.and_then(|prepared| prepared.run(id, self.found.clone(), counters));
-        Provider { id, config, groups, _task: task }
-    }
-
-    fn note(&mut self, found: Found) {
-        // One that is gone may have had something to say.
-        if let Some(provider) = self.providers.iter_mut().find(|p| p.id == found.provider) {
-            provider.groups = Some(found.groups);
-        }
-        self.forget_left_behind();
+        self.providers.adopt(plan.discovery);
     }
 
     /// Brings the loops in line with the targets.
@@ -217,8 +159,7 @@ impl Pool {
             0 => usize::MAX,
             limit => usize::try_from(limit).unwrap_or(usize::MAX),
         };
-        let found = self.providers.iter().filter_map(|provider| provider.groups.as_ref()).flatten();
-        for group in found.chain(&self.left_behind) {
+        for group in self.providers.groups() {
             for built in build(group, &self.job.config, &mut self.work) {
                 match built {
                     Ok(Built::Active { target, discovered }) => {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use discovery::{Prepared, Task};
 use model::{Labels, MetricBatch};
 use net::client::{Client, ClientOptions};
 use parking_lot::Mutex;
@@ -12,7 +13,6 @@ use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use wire::text_encode::TextEncoder;
 
 use super::counters::ScrapeCounters;
-use super::discovery::Prepared;
 use super::error::ScraperError;
 use super::failure_log::FailureLogs;
 use super::job::Job;
@@ -20,7 +20,6 @@ use super::pool::{Plan, Pool, PoolView};
 use super::sharing::Sharing;
 use super::status::{DroppedTarget, RelabelStep, TargetMetadata, TargetStatus, TargetTotals};
 use super::target_loop::Shared;
-use super::task::Task;
 use super::workspace::Workspaces;
 
 /// What a scraper is told besides the configuration.

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
-use std::fmt::Write as _;
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
+use discovery::{escape, escape_path};
 use http::Uri;
 use model::{Labels, LabelsBuilder};
 use settings::prometheus::ScrapeConfig;
@@ -226,7 +226,7 @@ fn url(labels: &Labels, config: &ScrapeConfig) -> String {
     if !path.is_empty() && !path.starts_with('/') {
         url.push('/');
     }
-    escape(path, b"$&+,/:;=@", &mut url);
+    escape_path(path, &mut url);
     let mut separator = '?';
     for (name, values) in params {
         for value in values {
@@ -247,16 +247,5 @@ fn escape_query(text: &str, out: &mut String) {
             out.push('+');
         }
         escape(part, b"", out);
-    }
-}
-
-/// Escapes everything but letters, digits, `-_.~` and `also`.
-fn escape(text: &str, also: &[u8], out: &mut String) {
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) || also.contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            write!(out, "%{byte:02X}").expect("a String takes every text");
-        }
     }
 }

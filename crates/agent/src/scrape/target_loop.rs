@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use discovery::Task;
 use http::{HeaderMap, Uri};
 use model::{Labels, MetricBatch, TimeRange};
 use net::client::ClientError;
@@ -24,7 +25,6 @@ use super::series_rules::SeriesRules;
 use super::sharing::{Sharing, Whose};
 use super::status::{TargetHealth, TargetStatus, TargetTotals};
 use super::target::{INTERVAL, TIMEOUT, Target};
-use super::task::Task;
 use super::workspace::{Workspace, Workspaces};
 
 /// Answers longer than this on the wire are taken on another thread: unpacking and reading them

@@ -64,10 +64,13 @@ pub(crate) struct Flush {
 pub struct IntegrationOutcome {
     /// When it was last found that there was something to tell.
     pub notified_at_ns: Option<i64>,
+    /// When it was last told.
+    #[serde(default)]
+    pub delivered_at_ns: Option<i64>,
     /// Why.
     pub reason: Option<Reason>,
-    /// What went wrong last; nothing if it was told.
+    /// What went wrong with the last attempt; nothing if it was told.
     pub error: Option<String>,
-    /// Attempts at the last notification.
+    /// Attempts at the last notification that ended.
     pub attempts: u32,
 }

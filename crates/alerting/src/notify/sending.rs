@@ -228,6 +228,12 @@ impl Notifier {
                 self.finish(id, now_ns);
             }
             Outcome::Retry { message, after_ns } => {
+                if let Some(group) = self.groups.get_mut(&flight.group)
+                    && let Some(outcome) = group.outcomes.get_mut(flight.integration)
+                {
+                    outcome.attempts = flight.attempt;
+                    outcome.error = Some(message.clone());
+                }
                 flight.error = Some(message);
                 let pause_ns = pause_ns(id, attempt).max(after_ns.unwrap_or(0));
                 let at_ns = now_ns.saturating_add(pause_ns);
@@ -279,6 +285,9 @@ impl Notifier {
         if let Some(outcome) = group.outcomes.get_mut(flight.integration) {
             outcome.attempts = flight.attempt;
             outcome.error = flight.error;
+            if !failed {
+                outcome.delivered_at_ns = Some(now_ns);
+            }
         }
         if let Some(flush) = &mut group.flush {
             flush.pending.remove(&id);

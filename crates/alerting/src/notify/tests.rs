@@ -134,18 +134,27 @@ fn failures_are_tried_again_until_it_is_too_late() {
     world.until(69);
     let attempts = world.attempts;
     assert!((5..40).contains(&attempts), "{attempts}");
+    let outcome = world.notifier.groups()[0].outcomes[0].2.clone();
+    assert_eq!(outcome.error.as_deref(), Some("busy"));
+    assert!(outcome.notified_at_ns.is_some() && outcome.delivered_at_ns.is_none());
+    assert!(outcome.attempts > 0);
     world.answer = Answer::Delivered;
     world.until(140);
     assert_eq!(world.told(), "70 a");
     let outcome = world.notifier.groups()[0].outcomes[0].2.clone();
     assert_eq!((outcome.error, outcome.attempts), (None, 1));
+    let delivered_ns = outcome.delivered_at_ns;
+    assert_eq!(delivered_ns, outcome.notified_at_ns);
     // What never works is not tried again before the group is due again.
     world.answer = Answer::Failed;
     world.fire("b");
     world.attempts = 0;
     world.until(240);
     assert_eq!(world.attempts, 1);
-    assert_eq!(world.notifier.groups()[0].outcomes[0].2.error.as_deref(), Some("no"));
+    let outcome = world.notifier.groups()[0].outcomes[0].2.clone();
+    assert_eq!(outcome.error.as_deref(), Some("no"));
+    // It was told before, and is not told since.
+    assert_eq!(outcome.delivered_at_ns, delivered_ns);
     world.answer = Answer::Delivered;
     world.resolve("b");
     world.until(320);

@@ -344,8 +344,8 @@ const RULES: &[BuiltinRule] = &[
                or rate(prometheus_notifications_dropped_total[5m]) > 0",
         hold_min: 5,
         severity: "critical",
-        summary: "Notifications do not reach {{ with $labels.integration }}{{ . }}{{ else }}their \
-                  receiver{{ end }}",
+        summary: "Notifications do not reach {{ with $labels.integration }}{{ . }}{{ else with \
+                  $labels.alertmanager }}{{ . }}{{ else }}their receiver{{ end }}",
         description: "See whether the receiver answers and its credentials are right.",
     },
 ];

@@ -145,6 +145,7 @@ fn integration((kind, index, outcome): &(&'static str, usize, IntegrationOutcome
         "integration": kind,
         "index": index,
         "notifiedAt": outcome.notified_at_ns.map(moment::shown),
+        "deliveredAt": outcome.delivered_at_ns.map(moment::shown),
         "reason": outcome.reason.map(|reason| reason.as_str()),
         "attempts": outcome.attempts,
         "error": outcome.error,

@@ -13,7 +13,7 @@ use settings::alertmanager::{Integration, Receiver};
 use super::Api;
 use super::answer::{check_tenant, success};
 use super::shown::labels_value;
-use crate::notify::{Attempts, Deliveries};
+use crate::notify::{Attempts, Deliveries, Way};
 
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
@@ -33,36 +33,31 @@ pub(super) async fn list(
 fn shown(
     receiver: &Receiver,
     deliveries: &Deliveries,
-    attempts: &BTreeMap<(String, &'static str), Attempts>,
+    attempts: &BTreeMap<Way, Attempts>,
 ) -> Value {
     let integration = |one: &Integration| {
         let kind = one.settings.kind();
         let latest = deliveries.latest(&receiver.name, kind, one.index);
+        let way = (receiver.name.clone(), kind, one.index);
+        let counts = attempts.get(&way).copied().unwrap_or_default();
         json!({
             "integration": kind,
             "index": one.index,
             "sendResolved": one.send_resolved,
             "lastDelivered": latest.delivered,
             "lastFailed": latest.failed,
-        })
-    };
-    let integrations: Vec<Value> = receiver.integrations.iter().map(integration).collect();
-    let counts = attempts.iter().filter(|((name, _), _)| *name == receiver.name);
-    let counts: serde_json::Map<String, Value> = counts
-        .map(|((_, kind), counts)| {
-            let counts = json!({
+            "counts": {
                 "attempts": counts.attempts,
                 "delivered": counts.delivered,
                 "retried": counts.retried,
                 "failed": counts.failed,
-            });
-            ((*kind).to_owned(), counts)
+            },
         })
-        .collect();
+    };
+    let integrations: Vec<Value> = receiver.integrations.iter().map(integration).collect();
     json!({
         "name": receiver.name,
         "labels": labels_value(&receiver.labels),
         "integrations": integrations,
-        "counts": counts,
     })
 }

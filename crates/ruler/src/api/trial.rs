@@ -1,8 +1,9 @@
 //! `/api/v1/notifications/test`: tells a receiver that this is a test.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use alerting::notify::Outcome;
+use alerting::notify::{Outcome, made_up_alert};
 use axum::extract::State;
 use axum::response::Response;
 use net::auth::Principal;
@@ -18,6 +19,9 @@ use crate::notify::Tested;
 #[serde(deny_unknown_fields)]
 pub(super) struct Trial {
     receiver: String,
+    /// Labels of the alert that is made up, in place of those it has.
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
 }
 
 pub(super) async fn test(
@@ -37,8 +41,10 @@ pub(super) async fn test(
         );
         return Err(ApiError::new(ErrorType::NotFound, message));
     }
+    let alert = made_up_alert(&trial.labels, notifications.now_ns())
+        .map_err(|error| ApiError::new(ErrorType::BadData, format!("labels: {error}")))?;
     let turn = api.testing.acquire().await;
-    let tested = notifications.test_receiver(&trial.receiver, Arc::from([])).await;
+    let tested = notifications.test_receiver(&trial.receiver, Arc::from([alert])).await;
     drop(turn);
     let results: Vec<Value> = tested.iter().map(shown).collect();
     Ok(success(json!({ "receiver": trial.receiver, "results": results })))

@@ -20,12 +20,15 @@ pub struct NotifyCounters {
     received_resolved: AtomicU64,
     refused: AtomicU64,
     writes_failed: AtomicU64,
-    receivers: Mutex<BTreeMap<(String, &'static str), OfReceiver>>,
+    receivers: Mutex<BTreeMap<Way, OfWay>>,
 }
 
-/// What is counted of one kind of integration of one receiver.
+/// A receiver, the kind of an integration of it, and its place among those of its kind.
+pub type Way = (String, &'static str, usize);
+
+/// What is counted of one integration of one receiver.
 #[derive(Debug, Default, Clone)]
-struct OfReceiver {
+struct OfWay {
     attempts: u64,
     delivered: u64,
     retried: u64,
@@ -34,7 +37,7 @@ struct OfReceiver {
     latency_seconds: f64,
 }
 
-/// Attempts at telling a receiver in ways of one kind, since the start.
+/// Attempts at telling a receiver in one way, since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Attempts {
     /// All that ended.
@@ -48,9 +51,9 @@ pub struct Attempts {
 }
 
 impl NotifyCounters {
-    /// Attempts by the name of the receiver and the kind of its integrations.
-    pub fn attempts(&self) -> BTreeMap<(String, &'static str), Attempts> {
-        let of = |row: &OfReceiver| Attempts {
+    /// Attempts by way of telling.
+    pub fn attempts(&self) -> BTreeMap<Way, Attempts> {
+        let of = |row: &OfWay| Attempts {
             attempts: row.attempts,
             delivered: row.delivered,
             retried: row.retried,
@@ -73,9 +76,9 @@ impl NotifyCounters {
     }
 
     pub(super) fn told(&self, notification: &Notification, outcome: &Outcome, took: Duration) {
-        let key = (notification.receiver.to_string(), notification.kind);
+        let way = (notification.receiver.to_string(), notification.kind, notification.index);
         let mut receivers = self.receivers.lock();
-        let row = receivers.entry(key).or_default();
+        let row = receivers.entry(way).or_default();
         row.attempts += 1;
         match outcome {
             Outcome::Delivered { .. } => row.delivered += 1,
@@ -88,6 +91,28 @@ impl NotifyCounters {
             *count += u64::from(seconds <= *bound);
         }
     }
+}
+
+impl OfWay {
+    fn add(&mut self, other: &OfWay) {
+        self.attempts += other.attempts;
+        self.delivered += other.delivered;
+        self.retried += other.retried;
+        self.failed += other.failed;
+        self.latency_seconds += other.latency_seconds;
+        for (count, more) in self.latencies.iter_mut().zip(other.latencies) {
+            *count += more;
+        }
+    }
+}
+
+/// Ways of one kind together, as Alertmanager counts them.
+fn by_kind(ways: BTreeMap<Way, OfWay>) -> BTreeMap<(String, &'static str), OfWay> {
+    let mut kinds: BTreeMap<(String, &'static str), OfWay> = BTreeMap::new();
+    for ((receiver, kind, _), row) in ways {
+        kinds.entry((receiver, kind)).or_default().add(&row);
+    }
+    kinds
 }
 
 /// Writes everything in Prometheus' text format.
@@ -133,8 +158,25 @@ pub(crate) fn render(notifications: &Notifications, out: &mut TextEncoder<'_>) {
     let name = "watchfire_ruler_state_writes_failed_total";
     out.family(name, "counter", "Attempts in vain to write alerts and silences down.");
     out.sample(name, &[], read(&counters.writes_failed));
-    let receivers = counters.receivers.lock().clone();
-    let each = |out: &mut TextEncoder<'_>, name: &str, help: &str, of: fn(&OfReceiver) -> u64| {
+    let ways = counters.receivers.lock().clone();
+    let name = "watchfire_ruler_deliveries_total";
+    out.family(name, "counter", "Attempts at telling a receiver in one way, by what came of them.");
+    for ((receiver, kind, index), row) in &ways {
+        let index = index.to_string();
+        for (outcome, count) in
+            [("delivered", row.delivered), ("failed", row.failed), ("retry", row.retried)]
+        {
+            let labels = [
+                ("index", index.as_str()),
+                ("integration", *kind),
+                ("outcome", outcome),
+                ("receiver_name", receiver.as_str()),
+            ];
+            out.sample(name, &labels, count as f64);
+        }
+    }
+    let receivers = by_kind(ways);
+    let each = |out: &mut TextEncoder<'_>, name: &str, help: &str, of: fn(&OfWay) -> u64| {
         out.family(name, "counter", help);
         for ((receiver, integration), row) in &receivers {
             let labels = [("integration", *integration), ("receiver_name", receiver.as_str())];

@@ -7,6 +7,8 @@ use alerting::notify::{Notification, Outcome};
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use super::counters::Way;
+
 /// Deliveries that are remembered.
 const REMEMBERED: usize = 1_000;
 /// Ways of telling receivers whose last deliveries are remembered.
@@ -57,9 +59,6 @@ pub struct Deliveries {
     /// Of each way of telling a receiver, however long ago.
     of_each: Mutex<HashMap<Way, Latest>>,
 }
-
-/// A receiver, the kind of an integration of it, and its place among those of its kind.
-type Way = (String, &'static str, usize);
 
 /// What came last of telling a receiver in one way.
 #[derive(Debug, Clone, Default, PartialEq)]

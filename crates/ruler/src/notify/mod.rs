@@ -29,7 +29,7 @@ use crate::keep::{Boxed, Keep};
 
 pub use configuration::{ConfigurationError, Files, NotifyConfiguration};
 pub(crate) use counters::render;
-pub use counters::{Attempts, NotifyCounters};
+pub use counters::{Attempts, NotifyCounters, Way};
 pub use deliveries::{Deliveries, Delivery, Latest};
 pub use driver::Driver;
 use journal::Journal;

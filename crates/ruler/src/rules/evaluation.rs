@@ -9,10 +9,11 @@ use alerting::rules::{
     Timing, generator_path,
 };
 use alerting::templates::Limits;
+use settings::relabel::LabelBuffer;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
-use super::{Inner, RuleLanguage, RuleSettings, with_external};
+use super::{Inner, RuleLanguage, RuleSettings, leaving};
 
 /// Queries of one stage that are asked at once.
 const QUERIES_AT_ONCE: usize = 4;
@@ -182,25 +183,30 @@ impl Inner {
         applied
     }
 
-    /// Hands alerts to the notifier.
+    /// Hands alerts to the notifier, and to Alertmanagers elsewhere.
     pub(super) fn tell(&self, notices: Vec<Notice>) {
         if notices.is_empty() {
             return;
         }
         let settings = Arc::clone(&self.settings.read());
         let ns = |ms: i64| ms.saturating_mul(1_000_000);
-        let posted = notices.into_iter().map(|notice| PostedAlert {
-            labels: with_external(&notice.labels, &settings.external_labels),
-            annotations: notice.annotations.iter().cloned().collect(),
-            starts_at_ns: Some(ns(notice.starts_at_ms)),
-            ends_at_ns: Some(ns(notice.ends_at_ms)),
-            generator_url: format!(
-                "{}{}",
-                settings.external_url,
-                generator_path(&notice.expression)
-            ),
+        let mut work = LabelBuffer::new();
+        let posted = notices.into_iter().filter_map(|notice| {
+            Some(PostedAlert {
+                labels: leaving(&notice.labels, &settings, &mut work)?,
+                annotations: notice.annotations.iter().cloned().collect(),
+                starts_at_ns: Some(ns(notice.starts_at_ms)),
+                ends_at_ns: Some(ns(notice.ends_at_ms)),
+                generator_url: format!(
+                    "{}{}",
+                    settings.external_url,
+                    generator_path(&notice.expression)
+                ),
+            })
         });
-        self.notifications.post_alerts_of_rules(posted.collect());
+        let posted: Vec<PostedAlert> = posted.collect();
+        self.alertmanagers.send(&posted);
+        self.notifications.post_alerts_of_rules(posted);
     }
 
     /// Once after a start without a state of our own: alerts go on as `ALERTS_FOR_STATE` says, which

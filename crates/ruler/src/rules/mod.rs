@@ -15,7 +15,7 @@ mod saving;
 mod sources;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,9 +26,11 @@ use alerting::rules::{
 use model::{Labels, Matcher};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
+use settings::relabel::{LabelBuffer, RelabelConfig, relabel};
 use settings::{Diagnostic, Faults};
 use tokio::sync::{Notify, Semaphore};
 
+use crate::alertmanagers::Alertmanagers;
 use crate::clock::Clock;
 use crate::keep::{Boxed, Keep};
 use crate::notify::{Files, Notifications};
@@ -111,6 +113,9 @@ pub struct RuleSettings {
     pub builtin_off: Option<BTreeSet<String>>,
     /// Labels that every alert gets that leaves, unless it has them.
     pub external_labels: Labels,
+    /// Rules over the labels of every alert that leaves, those labels included; what they drop is told to
+    /// nobody.
+    pub alert_relabel_configs: Vec<RelabelConfig>,
     /// Where this system is reached from outside, without a `/` at the end.
     pub external_url: String,
     /// Limits of all rules.
@@ -147,6 +152,7 @@ struct Inner {
     queries: Arc<dyn Queries>,
     store: Arc<dyn Store>,
     notifications: Notifications,
+    alertmanagers: Alertmanagers,
     files: Files,
     states: States,
     /// One writes at a time, and what is written is in effect before the next one is.
@@ -211,6 +217,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// Who is told of alerts.
     pub notifications: Notifications,
+    /// Who else is.
+    pub alertmanagers: Alertmanagers,
     /// The time.
     pub clock: Arc<Clock>,
 }
@@ -261,7 +269,8 @@ impl Rules {
     /// # Errors
     /// What is wrong with the files.
     pub fn open(parts: Parts) -> Result<(Rules, Read), Faults> {
-        let Parts { settings, files, keep, queries, store, notifications, clock } = parts;
+        let Parts { settings, files, keep, queries, store, clock, .. } = parts;
+        let Parts { notifications, alertmanagers, .. } = parts;
         let mut read = sources::read(&settings, &files)?;
         let store_of_managed = ManagedStore::new(Arc::clone(&keep));
         let mut sets = Sets { managed: store_of_managed.read(), ..Sets::default() };
@@ -293,6 +302,7 @@ impl Rules {
             queries,
             store,
             notifications,
+            alertmanagers,
             files,
             states,
             store_of_managed: tokio::sync::Mutex::new(store_of_managed),
@@ -340,6 +350,11 @@ impl Rules {
     /// The settings in effect.
     pub fn settings(&self) -> Arc<RuleSettings> {
         Arc::clone(&self.inner.settings.read())
+    }
+
+    /// Alertmanagers elsewhere that are told.
+    pub fn alertmanagers(&self) -> &Alertmanagers {
+        &self.inner.alertmanagers
     }
 
     /// All groups, as the API shows them. Waits for groups whose results are just being applied.
@@ -537,11 +552,21 @@ impl Inner {
     }
 }
 
-/// Adds labels to those of an alert, which win.
-fn with_external(labels: &Labels, external: &Labels) -> Vec<(String, String)> {
-    let mut all: BTreeMap<&str, &str> = external.iter().collect();
-    all.extend(labels.iter());
-    all.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+/// The labels of an alert that leaves: its own, which win, and the external ones, behind the rules; nothing
+/// if those drop it.
+fn leaving(
+    labels: &Labels,
+    settings: &RuleSettings,
+    work: &mut LabelBuffer,
+) -> Option<Vec<(String, String)>> {
+    work.load(labels);
+    for (name, value) in settings.external_labels.iter() {
+        if work.get(name).is_empty() {
+            work.set(name, value);
+        }
+    }
+    let is_kept = relabel(&settings.alert_relabel_configs, work) && !work.is_empty();
+    is_kept.then(|| work.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
 }
 
 #[cfg(test)]

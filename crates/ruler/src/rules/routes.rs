@@ -162,9 +162,20 @@ async fn alerts(State(seat): State<Seat>, principal: Principal) -> Result<Respon
     Ok(success(&json!({ "alerts": alerts })))
 }
 
-/// Alerts go to the notifier of this server; others are none.
-async fn alertmanagers() -> Response {
-    success(&json!({ "activeAlertmanagers": [], "droppedAlertmanagers": [] }))
+/// Alertmanagers elsewhere; the notifier of this server is none of them.
+async fn alertmanagers(State(seat): State<Seat>, principal: Principal) -> Response {
+    let (active, dropped) = match seat.running().filter(|_| principal.sees(TenantName::DEFAULT)) {
+        None => (Vec::new(), Vec::new()),
+        Some(running) => {
+            let alertmanagers = running.rules.alertmanagers();
+            (alertmanagers.active(), alertmanagers.dropped())
+        }
+    };
+    let listed = |urls: Vec<String>| -> Vec<Value> {
+        urls.into_iter().map(|url| json!({ "url": url })).collect()
+    };
+    let (active, dropped) = (listed(active), listed(dropped));
+    success(&json!({ "activeAlertmanagers": active, "droppedAlertmanagers": dropped }))
 }
 
 fn failed(error: tokio::task::JoinError) -> ApiError {

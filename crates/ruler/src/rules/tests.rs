@@ -156,6 +156,7 @@ fn settings() -> RuleSettings {
         defaults: Defaults::default(),
         builtin_off: None,
         external_labels: Labels::from_pairs([("region", "here")]).expect("a label"),
+        alert_relabel_configs: Vec::new(),
         external_url: "http://w".to_owned(),
         limits: RuleLimits::default(),
         resend_delay: Duration::from_millis(100),
@@ -203,6 +204,7 @@ impl World {
         )
         .expect("what was kept can be read");
         let (rules, _) = Rules::open(Parts {
+            alertmanagers: Alertmanagers::default(),
             settings: settings(),
             files,
             keep: Arc::clone(shelf) as _,
@@ -358,4 +360,28 @@ async fn a_reload_is_whole_or_nothing() {
     };
     until("what nobody writes any more has ended", ended).await;
     bench.kill().await;
+}
+
+#[test]
+fn labels_of_alerts_that_leave_are_relabeled() {
+    let yaml = "- {regex: replica, action: labeldrop}\n\
+                - {source_labels: [region, team], regex: 'here;quiet', action: drop}\n";
+    let names = settings::NameValidation::Utf8;
+    let rules = settings::relabel::parse_rules("r.yml", yaml.as_bytes(), names);
+    let settings = RuleSettings { alert_relabel_configs: rules.expect("rules"), ..settings() };
+    let mut work = LabelBuffer::new();
+    let mut told = |pairs: &[(&str, &str)]| {
+        let labels = Labels::from_pairs(pairs.iter().copied()).expect("labels");
+        let told = leaving(&labels, &settings, &mut work)?;
+        Some(told.iter().map(|(name, value)| format!("{name}={value}")).collect::<BTreeSet<_>>())
+    };
+    let set = |all: &[&str]| Some(all.iter().map(|one| (*one).to_owned()).collect());
+    assert_eq!(told(&[("alertname", "A"), ("replica", "1")]), set(&["alertname=A", "region=here"]));
+    assert_eq!(told(&[("alertname", "A"), ("team", "quiet")]), None);
+    // Its own labels win over those of the server.
+    assert_eq!(
+        told(&[("region", "there"), ("team", "quiet")]),
+        set(&["region=there", "team=quiet"])
+    );
+    assert_eq!(told(&[("region", "there")]), set(&["region=there"]));
 }

@@ -6,12 +6,16 @@ use std::time::Duration;
 
 use alerting::rules::{CatchUpLimits, Defaults, RuleLimits, builtin_rules};
 use anyhow::{Result, ensure};
+use ruler::alertmanagers::QueueLimits;
 use ruler::rules::ManagedLimits;
 use settings::alertmanager::MatcherMode;
 
-use super::durations::duration_ms;
+use super::durations::{duration_ms, duration_or_none_ms};
 use super::keys;
 use crate::cli::ServeArguments;
+
+/// The largest queue for an Alertmanager elsewhere, in alerts.
+const MAX_QUEUE: usize = 1_000_000;
 
 /// What rules are evaluated, and by which configuration receivers are told.
 #[derive(Debug, Clone)]
@@ -30,6 +34,10 @@ pub(crate) struct AlertingConfig {
     pub(crate) catch_up: CatchUpLimits,
     pub(crate) groups_at_once: usize,
     pub(crate) managed: ManagedLimits,
+    /// The shortest time between two notices of one alert that goes on.
+    pub(crate) resend_delay: Duration,
+    /// What waits for Alertmanagers elsewhere.
+    pub(crate) notification_queue: QueueLimits,
     /// Alertmanager's own file.
     pub(crate) file: Option<PathBuf>,
     pub(crate) mode: MatcherMode,
@@ -63,6 +71,21 @@ pub(super) fn settings(
     let catch_up = CatchUpLimits::default();
     let managed = ManagedLimits::default();
     let caught_up_ms = duration_ms("rules.catch_up", rules.catch_up.as_deref())?;
+    let resend_ms = duration_or_none_ms("rules.resend_delay", rules.resend_delay.as_deref())?;
+    let queue = QueueLimits::default();
+    let notification_queue = QueueLimits {
+        capacity: rules.notification_queue_capacity.unwrap_or(queue.capacity),
+        batch: rules.notification_batch_size.unwrap_or(queue.batch),
+    };
+    for (key, value) in [
+        ("notification_queue_capacity", notification_queue.capacity),
+        ("notification_batch_size", notification_queue.batch),
+    ] {
+        ensure!(
+            (1..=MAX_QUEUE).contains(&value),
+            "rules.{key}: {value} is out of range; it must be from 1 to {MAX_QUEUE}"
+        );
+    }
     let external_url = alertmanager.external_url;
     if let Some(url) = &external_url {
         ensure!(
@@ -103,6 +126,8 @@ pub(super) fn settings(
             max_groups: rules.max_managed_groups.unwrap_or(managed.max_groups),
             max_rules_per_group: rules.max_rules_per_group.unwrap_or(managed.max_rules_per_group),
         },
+        resend_delay: Duration::from_millis(resend_ms.unwrap_or(60_000).unsigned_abs()),
+        notification_queue,
         file: arguments.alertmanager_config.clone().or(in_file),
         mode: match alertmanager.matchers {
             None | Some(keys::Matchers::Fallback) => MatcherMode::Fallback,

@@ -63,6 +63,9 @@ pub(super) struct Rules {
     pub(super) groups_at_once: Option<usize>,
     pub(super) max_managed_groups: Option<usize>,
     pub(super) max_rules_per_group: Option<usize>,
+    pub(super) resend_delay: Option<String>,
+    pub(super) notification_queue_capacity: Option<usize>,
+    pub(super) notification_batch_size: Option<usize>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

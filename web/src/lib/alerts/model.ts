@@ -44,6 +44,32 @@ function stateOf({ status }: NotifiedAlert, mutedBy: readonly string[]): State {
   return mutedBy.length > 0 ? 'muted' : 'firing';
 }
 
+/** Whether labels are those of a rule's alert, or those and what was added on the way, such as external labels. */
+export const covers = (own: Labels, told: Labels): boolean => Object.entries(own).every(([name, value]) => told[name] === value);
+
+/** Finds the key of a rule's alert by the labels that were told of it. */
+function finder(rules: ReadonlyMap<string, RuleAlert>): (told: Labels) => string {
+  /** Which names the labels of alerts of a name have; few differ. */
+  const shapes = new Map<string, Map<string, string[]>>();
+  for (const { labels } of rules.values()) {
+    const names = Object.keys(labels).sort();
+    const name = labels['alertname'] ?? '';
+    const of = shapes.get(name) ?? new Map<string, string[]>();
+    shapes.set(name, of.set(names.join('\n'), names));
+  }
+  return (told) => {
+    const exact = labelsKey(told);
+    if (rules.has(exact)) return exact;
+    const most = [...(shapes.get(told['alertname'] ?? '')?.values() ?? [])].sort((a, b) => b.length - a.length);
+    for (const names of most) {
+      if (!names.every((name) => name in told)) continue;
+      const key = labelsKey(Object.fromEntries(names.map((name) => [name, told[name] ?? ''])));
+      if (rules.has(key)) return key;
+    }
+    return exact;
+  };
+}
+
 /**
  * All alerts, each once. `groups` are those of the notifier, or null if it could not be asked. An alert is muted
  * where it is in each of its groups.
@@ -53,13 +79,17 @@ export function merged(ofRules: readonly RuleAlert[], groups: readonly NotifiedG
   const alerts = new Map<string, Alert>();
   const mutes = new Map<string, string[][]>();
   const grouped: AlertGroup[] = [];
+  const keyOf = finder(rules);
+  const known = new Set<string>();
   for (const group of groups ?? []) {
     const members: Alert[] = [];
     for (const told of group.alerts) {
       const key = labelsKey(told.labels);
       let alert = alerts.get(key);
       if (alert === undefined) {
-        const rule = rules.get(key);
+        const own = keyOf(told.labels);
+        const rule = rules.get(own);
+        known.add(own);
         alert = {
           id: told.fingerprint,
           fingerprint: told.fingerprint,
@@ -87,7 +117,7 @@ export function merged(ofRules: readonly RuleAlert[], groups: readonly NotifiedG
     grouped.push({ key: `${group.receiver.name}\n${labelsKey(group.labels)}`, labels: group.labels, receiver: group.receiver.name, alerts: members });
   }
   for (const [key, rule] of rules) {
-    if (alerts.has(key) || rule.state === 'inactive') continue;
+    if (known.has(key) || rule.state === 'inactive') continue;
     alerts.set(key, {
       id: JSON.stringify(rule.labels),
       fingerprint: null,

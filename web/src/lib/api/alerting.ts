@@ -160,6 +160,20 @@ export interface RouteEnd {
   mutedBy: string[];
 }
 
+/** What came of telling a receiver in one way about a group. */
+export interface Way {
+  integration: string;
+  index: number;
+  /** When there was last something to tell, which may still be under way. */
+  notifiedAt: string | null;
+  /** When it was last told. */
+  deliveredAt: string | null;
+  reason: string | null;
+  attempts: number;
+  /** Of the last attempt; null if that worked. */
+  error: string | null;
+}
+
 export interface Explanation {
   state: Mute['state'];
   labels: Labels;
@@ -176,7 +190,7 @@ export interface Explanation {
     mutedBy: string[];
     lastFlush: string | null;
     nextFlush: string;
-    integrations: { integration: string; index: number; notifiedAt: string | null; reason: string | null; attempts: number; error: string | null }[];
+    integrations: Way[];
   }[];
 }
 
@@ -218,8 +232,15 @@ export interface Delivery {
 export interface Receiver {
   name: string;
   labels: Labels;
-  integrations: { integration: string; index: number; sendResolved: boolean; lastDelivered: Delivery | null; lastFailed: Delivery | null }[];
-  counts: Record<string, { attempts: number; delivered: number; retried: number; failed: number }>;
+  integrations: {
+    integration: string;
+    index: number;
+    sendResolved: boolean;
+    lastDelivered: Delivery | null;
+    lastFailed: Delivery | null;
+    /** Attempts since the start. */
+    counts: { attempts: number; delivered: number; retried: number; failed: number };
+  }[];
 }
 
 export interface Tested {

@@ -59,12 +59,7 @@ pub(super) fn read(
 }
 
 /// Sections that are read and checked, but that nothing acts upon yet.
-const WITHOUT_EFFECT: [(&str, &str, Option<&str>); 3] = [
-    (
-        "alerting",
-        "alerts are not sent to other Alertmanagers yet",
-        Some("give alertmanager.yml to Watchfire by --alertmanager-config"),
-    ),
+const WITHOUT_EFFECT: [(&str, &str, Option<&str>); 2] = [
     ("remote_read", "other stores are not read from yet", None),
     ("tracing", "Watchfire sends no spans of its own yet", None),
 ];

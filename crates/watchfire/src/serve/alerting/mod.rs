@@ -22,10 +22,12 @@ use model::Labels;
 use net::{NetMetrics, Routes};
 use parking_lot::Mutex;
 use receivers::{Deliverer, DeliveryOptions};
+use ruler::alertmanagers::{Alertmanagers, PreparedAlertmanagers};
 use ruler::api::{About, ClusterAbout, ClusterStatus, PeerAbout};
 use ruler::notify::{Deliver, Driver, Ended, Files, Notifications, NotifyConfiguration, Tested};
 use ruler::rules::{Parts, PreparedRules, Read, RuleSettings, Rules};
 use ruler::{Boxed, Clock, Keep, Running, Seat};
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::check::ThisMachine;
@@ -45,6 +47,8 @@ pub(super) struct OfPrometheus {
     pub(super) files: Vec<String>,
     pub(super) defaults: Option<Defaults>,
     pub(super) external_labels: Labels,
+    /// Alertmanagers elsewhere, and what becomes of the labels of alerts before they leave.
+    pub(super) alerting: settings::prometheus::Alerting,
 }
 
 impl OfPrometheus {
@@ -58,6 +62,7 @@ impl OfPrometheus {
                 query_offset_ms: ms(config.global.rule_query_offset),
             }),
             external_labels: config.global.external_labels.clone(),
+            alerting: config.alerting.clone(),
         }
     }
 }
@@ -71,6 +76,8 @@ pub(super) struct Alerting {
     start_delay: Duration,
     broker: Broker,
     executor: Arc<Executor>,
+    /// Those elsewhere are found also while it is another's turn.
+    alertmanagers: Alertmanagers,
     /// Held while it is put in effect, so that who takes the seat has the latest.
     in_effect: Mutex<InEffect>,
     /// What is in effect: equal ones say the same.
@@ -118,6 +125,7 @@ struct Tasks {
 pub(super) struct PreparedAlerting {
     in_effect: InEffect,
     rules: Option<PreparedRules>,
+    alertmanagers: PreparedAlertmanagers,
 }
 
 /// Receivers of one configuration.
@@ -173,6 +181,9 @@ impl Alerting {
         let read = move || (in_effect.in_words(), in_effect);
         let read = tokio::task::spawn_blocking(read).await;
         let (words, in_effect) = read.context("look at the rules")?;
+        let alertmanagers = Alertmanagers::default();
+        alertmanagers
+            .put(open_alertmanagers(&alertmanagers, &config.alerting, of_prometheus).await?);
         let alerting = Arc::new(Alerting {
             seat: Seat::default(),
             external_url,
@@ -181,6 +192,7 @@ impl Alerting {
             start_delay: config.alerting.start_delay,
             broker: broker.clone(),
             executor: Arc::clone(executor),
+            alertmanagers,
             in_effect: Mutex::new(in_effect),
             words: Mutex::new(words),
             working: tokio::sync::Mutex::new(Working::Nobody),
@@ -231,6 +243,7 @@ impl Alerting {
             queries: Arc::new(RuleQueries(Arc::clone(&self.executor))),
             store: Arc::new(RuleStore::new(self.broker.clone(), held)),
             notifications: notifications.clone(),
+            alertmanagers: self.alertmanagers.clone(),
             clock,
         };
         let (rules, read) = Rules::open(parts).map_err(|faults| anyhow!("{}", faults.render()))?;
@@ -264,12 +277,16 @@ impl Alerting {
                 Some(prepared.map_err(|faults| anyhow!("{}", faults.render()))?)
             }
         };
-        Ok(PreparedAlerting { in_effect: InEffect { configuration, deliver, settings }, rules })
+        let open = open_alertmanagers(&self.alertmanagers, config, of_prometheus);
+        let alertmanagers = Handle::current().block_on(open)?;
+        let in_effect = InEffect { configuration, deliver, settings };
+        Ok(PreparedAlerting { in_effect, rules, alertmanagers })
     }
 
     /// Puts what was read in effect. Blocks.
     pub(super) fn put(&self, prepared: PreparedAlerting) {
-        let PreparedAlerting { in_effect, rules } = prepared;
+        let PreparedAlerting { in_effect, rules, alertmanagers } = prepared;
+        self.alertmanagers.put(alertmanagers);
         tell_warnings(&in_effect.configuration);
         let mut known = self.in_effect.lock();
         if let Some(running) = self.seat.running() {
@@ -313,6 +330,7 @@ impl Alerting {
             }
             Working::InTurn(in_turn) => in_turn.stop().await,
         }
+        self.alertmanagers.stop().await;
     }
 }
 
@@ -412,13 +430,25 @@ fn rule_settings(
         defaults: config.defaults(of_prometheus.defaults),
         builtin_off: config.builtin_off.clone(),
         external_labels: of_prometheus.external_labels.clone(),
+        alert_relabel_configs: of_prometheus.alerting.alert_relabel_configs.clone(),
         external_url: external_url.to_owned(),
         limits: config.limits,
-        resend_delay: Duration::from_secs(60),
+        resend_delay: config.resend_delay,
         catch_up: config.catch_up,
         groups_at_once: config.groups_at_once,
         managed: config.managed,
     }
+}
+
+/// Alertmanagers elsewhere that the configuration of Prometheus names.
+async fn open_alertmanagers(
+    alertmanagers: &Alertmanagers,
+    config: &AlertingConfig,
+    of_prometheus: &OfPrometheus,
+) -> Result<PreparedAlertmanagers> {
+    let blocks = &of_prometheus.alerting.alertmanagers;
+    let prepared = alertmanagers.prepare(blocks, config.notification_queue).await;
+    prepared.context("begin with alerting.alertmanagers")
 }
 
 /// What in the file has no effect; nobody would see it otherwise.

@@ -6,20 +6,21 @@ use tokio::task::JoinHandle;
 
 /// Aborts its task when dropped.
 #[derive(Debug)]
-pub(super) struct Task<T = ()>(JoinHandle<T>);
+pub struct Task<T = ()>(JoinHandle<T>);
 
 impl<T: Send + 'static> Task<T> {
-    pub(super) fn spawn(future: impl Future<Output = T> + Send + 'static) -> Self {
+    /// Runs a future. Must be called on a tokio runtime.
+    pub fn spawn(future: impl Future<Output = T> + Send + 'static) -> Self {
         Task(tokio::spawn(future))
     }
 
     /// Whether it has ended.
-    pub(super) fn is_finished(&self) -> bool {
+    pub fn is_finished(&self) -> bool {
         self.0.is_finished()
     }
 
     /// Waits for it; `None` if it panicked.
-    pub(super) async fn join(mut self) -> Option<T> {
+    pub async fn join(mut self) -> Option<T> {
         (&mut self.0).await.ok()
     }
 }

@@ -9,9 +9,9 @@ use net::client::{Client, Get};
 use settings::prometheus::HttpDiscovery;
 use settings::{TargetGroup, target_groups};
 
-use super::standing::Standing;
-use super::{Report, groups};
-use crate::scrape::counters::ScrapeCounters;
+use crate::counters::{DiscoveryCounters, count};
+use crate::standing::Standing;
+use crate::{Report, groups};
 
 /// Largest answer.
 const MAX_BYTES: usize = 64 << 20;
@@ -26,7 +26,7 @@ pub(super) async fn run(
     config: Box<HttpDiscovery>,
     client: Box<Client>,
     report: Report,
-    counters: Arc<ScrapeCounters>,
+    counters: Arc<DiscoveryCounters>,
 ) {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
@@ -48,7 +48,7 @@ pub(super) async fn run(
                 }
             }
             Err(reason) => {
-                counters.http_failures.add(1);
+                count(&counters.http_failures);
                 let url = &config.url;
                 if standing.fails(&reason) {
                     tracing::warn!(%url, %reason, "no targets from the server; keeping those it named");

@@ -1,13 +1,18 @@
-//! Where targets come from.
+//! Where targets and Alertmanagers come from.
 //!
 //! Each block of discovery is a task that sends groups of targets whenever they change. When it
-//! cannot find out, it sends nothing, so that what was known stays in effect.
+//! cannot find out, it sends nothing, so that what was known stays in effect. [`Providers`] runs the
+//! blocks of one job.
 
+mod counters;
 mod dns;
+mod escape;
 mod file;
 mod groups;
 mod http;
+mod providers;
 mod standing;
+mod task;
 
 use std::sync::Arc;
 
@@ -16,25 +21,31 @@ use settings::TargetGroup;
 use settings::prometheus::Discovery;
 use tokio::sync::mpsc::Sender;
 
-use super::counters::ScrapeCounters;
-use super::task::Task;
+pub use counters::DiscoveryCounters;
+pub use escape::{escape, escape_path};
+pub use providers::Providers;
+pub use standing::Standing;
+pub use task::Task;
 
 /// The name of a discovery block within its job; never used twice.
-pub(super) type ProviderId = u64;
+pub(crate) type ProviderId = u64;
 
 /// News of one discovery block: all of its groups, in place of those it sent before.
 #[derive(Debug)]
-pub(super) struct Found {
-    pub(super) provider: ProviderId,
-    pub(super) groups: Vec<TargetGroup>,
+pub struct Found {
+    pub(crate) provider: ProviderId,
+    pub(crate) groups: Vec<TargetGroup>,
 }
 
 /// One discovery block and what it needs, ready to run.
-pub(super) enum Prepared {
+pub enum Prepared {
     /// Its groups are known already.
     Static(Vec<TargetGroup>),
+    /// Files with groups.
     File(settings::prometheus::FileDiscovery),
+    /// A server that knows groups, and who asks it.
     Http(Box<settings::prometheus::HttpDiscovery>, Box<Client>),
+    /// Names, and who looks them up.
     Dns(settings::prometheus::DnsDiscovery, Arc<Dns>),
     /// A mechanism that is not run yet; the configuration said so in a warning.
     None,
@@ -45,10 +56,7 @@ impl Prepared {
     ///
     /// # Errors
     /// [`ClientError::Config`].
-    pub(super) async fn new(
-        config: &Discovery,
-        options: &ClientOptions,
-    ) -> Result<Self, ClientError> {
+    pub async fn new(config: &Discovery, options: &ClientOptions) -> Result<Self, ClientError> {
         Ok(match config {
             Discovery::Static(groups) => Prepared::Static(groups.clone()),
             Discovery::File(file) => Prepared::File(file.clone()),
@@ -62,11 +70,11 @@ impl Prepared {
     }
 
     /// Runs until the task is dropped; what is known already needs no task.
-    pub(super) fn run(
+    pub(crate) fn run(
         self,
         provider: ProviderId,
         found: Sender<Found>,
-        counters: Arc<ScrapeCounters>,
+        counters: Arc<DiscoveryCounters>,
     ) -> Option<Task> {
         let report = Report { provider, found };
         match self {

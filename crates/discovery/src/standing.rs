@@ -1,16 +1,16 @@
-//! What the log says of a source of targets that fails: once when it begins, once when it is for another
-//! reason, and once when it works again, with how often it failed.
+//! What the log says of something that fails: once when it begins, once when it is for another reason,
+//! and once when it works again, with how often it failed.
 
-/// How a source stands.
+/// How something stands that may fail again and again, such as a source of targets.
 #[derive(Debug, Default)]
-pub(super) struct Standing {
+pub struct Standing {
     /// Why it fails, and how often it did in a row.
     failing: Option<(String, u64)>,
 }
 
 impl Standing {
     /// Takes a failure; whether it is news.
-    pub(super) fn fails(&mut self, reason: &str) -> bool {
+    pub fn fails(&mut self, reason: &str) -> bool {
         match &mut self.failing {
             Some((known, times)) => {
                 *times += 1;
@@ -28,7 +28,7 @@ impl Standing {
     }
 
     /// Takes that it works; how often it failed before, if that is over now.
-    pub(super) fn works(&mut self) -> Option<u64> {
+    pub fn works(&mut self) -> Option<u64> {
         self.failing.take().map(|(_, times)| times)
     }
 }

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant, SystemTime};
 use settings::prometheus::FileDiscovery;
 use settings::{TargetGroup, glob, target_groups};
 
-use super::standing::Standing;
-use super::{Report, groups};
-use crate::scrape::counters::ScrapeCounters;
+use crate::counters::{DiscoveryCounters, count};
+use crate::standing::Standing;
+use crate::{Report, groups};
 
 /// How often files are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -42,7 +42,7 @@ struct Known {
     groups: Vec<TargetGroup>,
 }
 
-pub(super) async fn run(config: FileDiscovery, report: Report, counters: Arc<ScrapeCounters>) {
+pub(super) async fn run(config: FileDiscovery, report: Report, counters: Arc<DiscoveryCounters>) {
     let mut files =
         Files { patterns: config.files, known: BTreeMap::new(), standings: BTreeMap::new() };
     let mut read_all_at = Instant::now();
@@ -70,7 +70,7 @@ pub(super) async fn run(config: FileDiscovery, report: Report, counters: Arc<Scr
 
 impl Files {
     /// Reads what changed, or everything; tells whether there is news.
-    fn look(&mut self, all: bool, counters: &ScrapeCounters) -> bool {
+    fn look(&mut self, all: bool, counters: &DiscoveryCounters) -> bool {
         let mut paths: Vec<PathBuf> = Vec::new();
         for pattern in &self.patterns {
             expand(pattern, &mut paths);
@@ -78,7 +78,7 @@ impl Files {
         paths.sort_unstable();
         paths.dedup();
         if paths.len() > MAX_FILES {
-            counters.file_failures.add(1);
+            count(&counters.file_failures);
             tracing::warn!(
                 files = paths.len(),
                 limit = MAX_FILES,
@@ -102,7 +102,7 @@ impl Files {
                     }
                 }
                 Err(reason) => {
-                    counters.file_failures.add(1);
+                    count(&counters.file_failures);
                     if !self.standings.entry(path.clone()).or_default().fails(&reason) {
                         continue;
                     }
@@ -175,7 +175,7 @@ mod tests {
     fn a_bad_file_keeps_what_it_held_and_a_gone_one_nothing() {
         let folder = tempfile::tempdir().expect("a directory");
         let path = folder.path().join("t.yml");
-        let counters = ScrapeCounters::default();
+        let counters = DiscoveryCounters::default();
         let pattern = format!("{}/*.yml", folder.path().display());
         let mut files =
             Files { patterns: vec![pattern], known: BTreeMap::new(), standings: BTreeMap::new() };

@@ -10,9 +10,9 @@ use net::client::{Dns, DnsRecord, DnsRecordKind};
 use settings::TargetGroup;
 use settings::prometheus::{DnsDiscovery, DnsRecordType};
 
-use super::standing::Standing;
-use super::{Report, groups};
-use crate::scrape::counters::ScrapeCounters;
+use crate::counters::{DiscoveryCounters, count};
+use crate::standing::Standing;
+use crate::{Report, groups};
 
 /// Lookups of one block under way at once.
 const PARALLEL: usize = 64;
@@ -21,7 +21,7 @@ pub(super) async fn run(
     config: DnsDiscovery,
     dns: Arc<Dns>,
     report: Report,
-    counters: Arc<ScrapeCounters>,
+    counters: Arc<DiscoveryCounters>,
 ) {
     let kind = match config.record_type {
         DnsRecordType::Srv => DnsRecordKind::Srv,
@@ -42,7 +42,7 @@ pub(super) async fn run(
                 (name.as_str(), timely.await)
             });
             for (name, outcome) in join_all(lookups).await {
-                counters.dns_lookups.add(1);
+                count(&counters.dns_lookups);
                 let standing = standings.entry(name).or_default();
                 let reason = match outcome {
                     Ok(Ok(records)) => {
@@ -57,7 +57,7 @@ pub(super) async fn run(
                     Ok(Err(error)) => error.to_string(),
                     Err(_) => "no answer in time".to_owned(),
                 };
-                counters.dns_failures.add(1);
+                count(&counters.dns_failures);
                 if standing.fails(&reason) {
                     tracing::warn!(name, %reason, "lookup of targets failed; keeping those known");
                 }
