@@ -126,7 +126,8 @@ pub(super) fn status(scratch: &Scratch) -> Result<String> {
     for key in ["revision", "branch", "buildUser", "buildDate", "goVersion"] {
         ensure!(build[key].is_string(), "no {key} in {build}");
     }
-    ensure!(build.get("features").is_none(), "Grafana would take this for Mimir: {build}");
+    let has_ruler = build["features"]["ruler_config_api"] == "true";
+    ensure!(has_ruler, "Grafana would not let rules be changed: {build}");
     let runtime = get(&client, "/api/v1/status/runtimeinfo")?["data"].take();
     ensure!(runtime["storageRetention"] == "3d", "{runtime}");
     ensure!(runtime["corruptionCount"] == 0 && runtime["reloadConfigSuccess"] == true, "{runtime}");
