@@ -56,6 +56,6 @@ pub use lines::LinePort;
 pub use metrics::NetMetrics;
 pub use origin::OriginPolicy;
 pub use peers::{HasLeft, Peer, PeerIdentity, PeerRefusal, Peers};
-pub use routes::{Access, Detour, PASSED_ON_HEADER, Passed, Route, Routes};
+pub use routes::{Access, Detour, Passed, PassedOn, Route, Routes};
 pub use server::{Bound, Server, ServerSettings};
 pub use syslog::{SyslogMessages, SyslogPort};

@@ -70,8 +70,12 @@ pub trait Detour: Send + Sync + 'static {
     fn pass(&self, request: Request) -> Pin<Box<dyn Future<Output = Passed> + Send + '_>>;
 }
 
-/// Header of a request that another broker passed on: whoever gets it passes it on no further.
-pub const PASSED_ON_HEADER: &str = "x-watchfire-passed-on";
+/// Marks a request that another broker passed on: whoever gets it passes it on no further.
+#[derive(Debug, Clone, Copy)]
+pub struct PassedOn;
+
+/// A detour, and the words in which it refuses.
+type Way = (Arc<dyn Detour>, Option<&'static Dialect>);
 
 /// What became of a request on its [`Detour`].
 pub type Passed = std::ops::ControlFlow<Response, Request>;
@@ -165,7 +169,8 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         let answers = match &self.detour {
             None => MethodRouter::new().on(filter, handler.layer(from_fn_with_state(state, guard))),
             Some(detour) => {
-                let handler = handler.layer(from_fn_with_state(Arc::clone(detour), pass));
+                let way = (Arc::clone(detour), self.dialect);
+                let handler = handler.layer(from_fn_with_state(way, pass));
                 MethodRouter::new().on(filter, handler.layer(from_fn_with_state(state, guard)))
             }
         };
@@ -306,10 +311,11 @@ async fn guard(
     public_answer(next.run(Request::from_parts(parts, body)).await)
 }
 
-async fn pass(State(detour): State<Arc<dyn Detour>>, request: Request, next: Next) -> Response {
+async fn pass(State((detour, dialect)): State<Way>, request: Request, next: Next) -> Response {
+    let headers = dialect.map(|_| request.headers().clone()).unwrap_or_default();
     match detour.pass(request).await {
         Passed::Continue(request) => next.run(request).await,
-        Passed::Break(answer) => answer,
+        Passed::Break(answer) => in_its_own_words(&headers, dialect, answer),
     }
 }
 

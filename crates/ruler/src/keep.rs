@@ -15,6 +15,11 @@ pub trait Keep: Send + Sync + 'static {
     /// Writes a key; it is durable when this is done. Values have at most [`MAX_VALUE_BYTES`].
     fn put(&self, key: String, value: Vec<u8>) -> Boxed<'_, Result<(), KeepError>>;
 
+    /// Proves that no other process writes by now, and that what is listed is what was written.
+    fn fence(&self) -> Boxed<'_, Result<(), KeepError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Removes a key.
     fn delete(&self, key: String) -> Boxed<'_, Result<(), KeepError>>;
 }
@@ -28,7 +33,7 @@ pub enum KeepError {
     /// Another process writes by now; this one must not go on.
     #[error("another broker evaluates rules and notifies by now")]
     Superseded,
-    /// Nothing can be written now; the text says why and what to do.
+    /// It is not written, or nobody knows whether it is; the text says why and what to do.
     #[error("{0}")]
     Unavailable(String),
 }

@@ -51,6 +51,11 @@ impl Pages {
         (values, problems)
     }
 
+    /// As [`Keep::fence`].
+    pub(crate) async fn fence(&self) -> Result<(), KeepError> {
+        self.keep.fence().await
+    }
+
     /// Writes a value; it is durable when this is done.
     ///
     /// # Errors

@@ -13,11 +13,14 @@ use crate::keep::{Boxed, Keep, KeepError, MAX_VALUE_BYTES};
 pub(crate) struct Shelf {
     pub(crate) keys: Mutex<BTreeMap<String, Vec<u8>>>,
     pub(crate) writes_left: AtomicUsize,
+    /// After so many writes one counts although it is said that it may not, as in a cluster.
+    pub(crate) doubtful_in: AtomicUsize,
 }
 
 impl Shelf {
     pub(crate) fn new() -> Arc<Shelf> {
-        Arc::new(Shelf { writes_left: AtomicUsize::new(usize::MAX), ..Shelf::default() })
+        let never = || AtomicUsize::new(usize::MAX);
+        Arc::new(Shelf { writes_left: never(), doubtful_in: never(), ..Shelf::default() })
     }
 
     fn change(&self, change: impl FnOnce(&mut BTreeMap<String, Vec<u8>>)) -> Result<(), KeepError> {
@@ -27,6 +30,9 @@ impl Shelf {
         }
         self.writes_left.store(left - 1, Ordering::SeqCst);
         change(&mut self.keys.lock());
+        if self.doubtful_in.fetch_sub(1, Ordering::SeqCst) == 0 {
+            return Err(KeepError::Unavailable("nobody knows whether it counts".to_owned()));
+        }
         Ok(())
     }
 }

@@ -379,16 +379,15 @@ mod tests {
             managed: ruler::rules::ManagedLimits::default(),
         };
         let (rules, _) = ruler::rules::Rules::open(ruler::rules::Parts {
-            settings,
-            files: files(),
+            prepared: ruler::rules::PreparedRules::read(settings, &files()).expect("built in"),
+            forgets_at_once: true,
             keep: keep(),
             queries: Arc::new(crate::rule_data::RuleQueries(Arc::clone(executor))),
             store: Arc::new(crate::rule_data::RuleStore::new(broker.clone(), None)),
             notifications: notifications.clone(),
             alertmanagers: ruler::alertmanagers::Alertmanagers::default(),
             clock,
-        })
-        .expect("built-in rules are right");
+        });
         ruler::Running { notifications, rules }
     }
 

@@ -170,6 +170,10 @@ impl Keep for DutyKeep {
         Box::pin(async move { self.held.put(key, value).await.map_err(not_kept) })
     }
 
+    fn fence(&self) -> Boxed<'_, Result<(), KeepError>> {
+        Box::pin(async move { self.held.renew().await.map_err(not_kept) })
+    }
+
     fn delete(&self, key: String) -> Boxed<'_, Result<(), KeepError>> {
         Box::pin(async move { self.held.delete(key).await.map_err(not_kept) })
     }

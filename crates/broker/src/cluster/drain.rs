@@ -302,6 +302,7 @@ impl Broker {
     async fn let_go(&self) -> Result<()> {
         let (consensus, own) = self.of_cluster();
         let clustered = self.inner.clustered.as_ref().expect("only a clustered broker leaves");
+        super::duty::given_back(&consensus, own).await;
         clustered.stop_jobs();
         clustered.members.leave().await;
         // With all its leases.

@@ -8,14 +8,21 @@ use std::future::Future;
 use std::time::Duration;
 
 use catalog::{BrokerId, CatalogError, Command, Expected};
+use consensus::Consensus;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::drain::DrainStep;
 use super::leases::{Held, Leases, NoResult};
-use super::writer::AGREE_DEADLINE;
 use crate::Broker;
 use crate::shared_catalog::SharedCatalog;
+
+/// To evaluate rules and to notify.
+pub const ALERTING: &str = "alerting";
+/// All there are.
+const DUTIES: [&str; 1] = [ALERTING];
+/// How long a broker that leaves waits until its duties are given back.
+const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(20);
 
 /// One that was not renewed for so long is another's, though its holder is there: renewals may fail, and a
 /// leader be elected.
@@ -27,7 +34,9 @@ const SURE_FOR: Duration = Duration::from_secs(5);
 /// How often its holder should renew it.
 const RENEWED_EVERY: Duration = Duration::from_secs(2);
 /// How often others should look whether they may have it.
-const LOOKED_EVERY: Duration = Duration::from_millis(500);
+const LOOKED_EVERY: Duration = Duration::from_secs(1);
+/// How long it may take to hear of everything that was agreed upon.
+const CATCH_UP_DEADLINE: Duration = Duration::from_secs(2);
 /// How long a renewal may take before the next one is tried.
 const RENEWAL_DEADLINE: Duration = Duration::from_secs(3);
 
@@ -77,7 +86,10 @@ pub enum DutyError {
 impl From<NoResult> for DutyError {
     fn from(error: NoResult) -> DutyError {
         match error {
-            NoResult::Refused(CatalogError::LeaseLost { .. }) => DutyError::Lost,
+            // A broker that was taken out of the cluster has no leases any more.
+            NoResult::Refused(
+                CatalogError::LeaseLost { .. } | CatalogError::UnknownBroker { .. },
+            ) => DutyError::Lost,
             other => DutyError::Unavailable(other.to_string()),
         }
     }
@@ -90,6 +102,20 @@ impl Broker {
         let own = self.inner.clustered.as_ref()?.members.own();
         let leases = Leases::new(own, consensus.clone(), self.inner.config.now_ms);
         Some(Duty { broker: self.clone(), own, leases, over_after: OVER_AFTER, job })
+    }
+}
+
+/// Waits, not for ever, until a broker that leaves has given its duties back.
+pub(super) async fn given_back(consensus: &Consensus, own: BrokerId) {
+    let has_any = || {
+        let held = |state: &catalog::State| {
+            DUTIES.iter().any(|job| state.lease(job).is_some_and(|lease| lease.holder == own))
+        };
+        consensus.read(held)
+    };
+    let end = Instant::now() + GIVEN_BACK_WITHIN;
+    while has_any() && Instant::now() < end {
+        tokio::time::sleep(LOOKED_EVERY / 10).await;
     }
 }
 
@@ -111,6 +137,12 @@ impl Duty {
         if self.is_leaving() {
             return None;
         }
+        // Whoever lags behind would take it without being able to use it; and while no majority agrees,
+        // standing still means nothing.
+        if self.leases.consensus.catch_up(CATCH_UP_DEADLINE).await.is_err() {
+            self.leases.forget(self.job);
+            return None;
+        }
         let asked = Instant::now();
         let over_after = match self.is_of_dead() {
             true => self.over_after.min(OF_DEAD_AFTER),
@@ -118,7 +150,6 @@ impl Duty {
         };
         let leases = self.leases.clone().over_after(over_after);
         let held = leases.take(self.job.to_owned()).await?;
-        self.leases.consensus.catch_up(AGREE_DEADLINE).await.ok()?;
         Some(HeldDuty { held, sure_since: Mutex::new(asked) })
     }
 
@@ -132,7 +163,11 @@ impl Duty {
         let holder = self.leases.consensus.read(|state| Some(state.lease(self.job)?.holder));
         let members = holder.map(|id| (id, self.broker.cluster_members()));
         members.is_some_and(|(id, members)| {
-            !members.iter().any(|member| member.id == id && member.is_alive)
+            // Who is not seen to live itself sees nobody live.
+            let lives = |wanted: BrokerId| {
+                members.iter().any(|member| member.id == wanted && member.is_alive)
+            };
+            lives(self.own) && !lives(id)
         })
     }
 

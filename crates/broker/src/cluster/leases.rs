@@ -100,6 +100,11 @@ impl Leases {
         Some(Held { leases: self.clone(), job, term })
     }
 
+    /// What was seen of a job counts no more: it begins to stand still anew.
+    pub(super) fn forget(&self, job: &str) {
+        self.watched.lock().remove(job);
+    }
+
     /// The claim to a lease of another, if it stood still for long enough.
     fn watch(&self, job: &str, lease: &Lease) -> Option<LeaseClaim> {
         let mut watched = self.watched.lock();

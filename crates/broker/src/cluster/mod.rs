@@ -99,7 +99,7 @@ use tokio::time::Instant;
 
 pub use drain::{DrainError, DrainProgress, DrainStep, Farewell, left_cluster};
 pub use drain_routes::drain_routes;
-pub use duty::{Duty, DutyError, HeldDuty, Holder};
+pub use duty::{ALERTING, Duty, DutyError, HeldDuty, Holder};
 pub use feed::CatalogFeed;
 pub use fresh::{FreshParts, LiveLineParts, LiveParts, Peers};
 pub use jobs::Background;

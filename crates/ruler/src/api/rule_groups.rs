@@ -1,13 +1,14 @@
 //! `/api/v1/rule_groups`: the groups that users keep, and what one would do, for whoever writes one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
 use http::Method;
 use model::Labels;
 use net::auth::Principal;
-use net::{Access, ApiError, NetMetrics, Routes};
+use net::{Access, ApiError, ErrorType, NetMetrics, Routes};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use settings::prometheus::rules::RuleKind;
@@ -22,11 +23,14 @@ use crate::rules::{MAX_GROUP_BYTES, ManagedGroup, Preview, PreviewedRule, RuleLa
 /// Rules that are tried out at the same time; others wait.
 const PREVIEWED_AT_ONCE: usize = 1;
 
+/// How long one waits for its turn.
+const PREVIEW_WAIT: Duration = Duration::from_secs(10);
+
 /// What the handlers need.
 struct RuleGroups {
     seat: Seat,
     net_metrics: Arc<NetMetrics>,
-    previewing: Semaphore,
+    previewing: Arc<Semaphore>,
 }
 
 /// The list of groups that users keep, and previews.
@@ -34,7 +38,7 @@ pub fn rule_group_routes(seat: &Seat, net_metrics: &Arc<NetMetrics>) -> Routes {
     let state = RuleGroups {
         seat: seat.clone(),
         net_metrics: Arc::clone(net_metrics),
-        previewing: Semaphore::new(PREVIEWED_AT_ONCE),
+        previewing: Arc::new(Semaphore::new(PREVIEWED_AT_ONCE)),
     };
     Routes::new()
         .by_way_of(seat.detour())
@@ -96,9 +100,22 @@ async fn preview(
         )));
     }
     let rules = groups.rules()?;
-    let _turn = groups.previewing.acquire().await;
+    let turn = Arc::clone(&groups.previewing).acquire_owned();
+    let Ok(Ok(turn)) = tokio::time::timeout(PREVIEW_WAIT, turn).await else {
+        let words = "other groups are tried out at the moment; try again in some seconds";
+        return Err(ApiError::new(ErrorType::Unavailable, words));
+    };
     let Wish { language, namespace, group, line } = wish;
-    Ok(success(match rules.preview(language, namespace, group, line).await {
+    // It goes on when nobody waits for it any more, and until then no other one begins.
+    let preview = tokio::spawn(async move {
+        let _turn = turn;
+        rules.preview(language, namespace, group, line).await
+    });
+    let found = preview.await.map_err(|error| {
+        tracing::error!(%error, "a group of rules could not be tried out");
+        ApiError::new(ErrorType::Internal, "the group could not be tried out; see the log")
+    })?;
+    Ok(success(match found {
         Ok(found) => previewed(&found),
         Err(faults) => json!({ "faults": told(&faults), "name": null, "rules": [], "rule": null }),
     }))

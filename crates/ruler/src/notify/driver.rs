@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use alerting::notify::Effect;
+
 use super::journal::Journal;
 use super::{Ended, Inner};
 use crate::keep::KeepError;
@@ -45,6 +47,9 @@ impl Driver {
         loop {
             let (effects, change, write, due_ns, is_stopped) = {
                 let mut core = inner.core.lock();
+                if core.is_superseded {
+                    return Ended::Superseded;
+                }
                 let now_ns = inner.clock.now_ns();
                 let effects = core.notifier.step(now_ns);
                 let changes = core.notifier.take_changes();
@@ -58,6 +63,8 @@ impl Driver {
                 (effects, core.changes, write, core.notifier.next_due_ns(), core.is_stopped)
             };
             let written = match write {
+                // Another attempt at a message changes nothing, and must not be another broker's as well.
+                Write::Nothing if effects.iter().any(is_sent) => self.journal.fence().await,
                 Write::Nothing => Ok(()),
                 Write::Changes(changes) => self.journal.append(*changes).await,
                 Write::Everything(snapshot) => self.journal.replace(*snapshot).await,
@@ -157,6 +164,10 @@ impl Driver {
             () = tokio::time::sleep(until) => {}
         }
     }
+}
+
+fn is_sent(effect: &Effect) -> bool {
+    matches!(effect, Effect::Send(_))
 }
 
 enum Write {

@@ -2,13 +2,14 @@
 //!
 //! | key | holds |
 //! |---|---|
-//! | `alerting/notify/head` | the generation in force, in decimal |
+//! | `alerting/notify/head` | the generation in force, in decimal: for people |
 //! | `alerting/notify/<generation>/<number>` | a piece of that generation's journal |
 //!
 //! A generation begins with everything that was known, and goes on with what changed. Pieces that belong
 //! together are one write: a write of which the last piece is missing was never acknowledged and counts
-//! for nothing. A new generation counts once the head names it, so there is no moment at which a crash
-//! would leave half of one.
+//! for nothing. The newest generation that begins with a whole write counts, so there is no moment at which
+//! a crash would leave half of one. In a cluster it may not be known what became of a write: a number that
+//! was tried once is no other attempt's.
 //!
 //! A piece is a byte of version, a byte that says whether it is the last of its write, and bytes of the
 //! write: lines of JSON under zstd. Numbers in keys are hexadecimal with leading zeros.
@@ -40,6 +41,8 @@ const MAX_WRITE_BYTES: u64 = 4 << 30;
 pub(super) struct Journal {
     keep: Arc<dyn Keep>,
     generation: u64,
+    /// The highest number of a generation that was ever tried.
+    newest: u64,
     next: u64,
     /// What the generation began with, and what was added since, in bytes.
     base_bytes: usize,
@@ -90,27 +93,37 @@ impl Journal {
             JournalError::Unreadable { key, reason }
         };
         let head = keys.iter().find(|(key, _)| key == HEAD);
-        let generation = match head {
-            None => 0,
-            Some((key, value)) => std::str::from_utf8(value)
-                .ok()
-                .and_then(|text| text.parse().ok())
-                .ok_or_else(|| unreadable(key, "it is no number".to_owned()))?,
+        // Pieces by generation and number.
+        let mut generations: BTreeMap<u64, BTreeMap<u64, (&str, &[u8])>> = BTreeMap::new();
+        for (key, value) in keys.iter().filter(|(key, _)| key != HEAD) {
+            let number = |text: &str| u64::from_str_radix(text, 16).ok();
+            let place = key[PREFIX.len()..].split_once('/');
+            let place = place.and_then(|(of, piece)| Some((number(of)?, number(piece)?)));
+            let (of, piece) =
+                place.ok_or_else(|| unreadable(key, "its key is no number".to_owned()))?;
+            generations.entry(of).or_default().insert(piece, (key.as_str(), value.as_slice()));
+        }
+        let newest = generations.keys().next_back().copied().unwrap_or(0);
+        // A head may be written without anybody knowing, or not though it was tried: what counts is the newest
+        // one that begins with everything.
+        let whole = generations.iter().rev().find(|(_, pieces)| begins_whole(pieces));
+        let Some((generation, pieces)) = whole else {
+            return match head {
+                Some((key, _)) => Err(unreadable(key, "what it names is not there".to_owned())),
+                None => Ok((Snapshot::default(), Journal::new(keep, newest))),
+            };
         };
-        let own = format!("{PREFIX}{generation:016x}/");
         let mut known = Known::default();
         let (mut next, mut first_bytes, mut added_bytes) = (0, None, 0);
         let mut write: Vec<u8> = Vec::new();
-        for (key, value) in keys.iter().filter(|(key, _)| key.starts_with(&own)) {
-            let number = u64::from_str_radix(&key[own.len()..], 16)
-                .map_err(|_| unreadable(key, "its key is no number".to_owned()))?;
-            let [version, is_last, bytes @ ..] = value.as_slice() else {
+        for (number, (key, value)) in pieces {
+            let [version, is_last, bytes @ ..] = value else {
                 return Err(unreadable(key, "it is too short".to_owned()));
             };
             if *version != VERSION {
                 return Err(unreadable(key, format!("version {version}, and {VERSION} is known")));
             }
-            if number != next {
+            if *number != next {
                 // What was there of a write that never ended.
                 write.clear();
             }
@@ -129,9 +142,31 @@ impl Journal {
         let base_bytes = first_bytes.unwrap_or(0);
         // One number stays free, so that what goes on is not taken for the end of a torn write.
         let next = next + u64::from(!write.is_empty());
-        let journal =
-            Journal { keep, generation, next, base_bytes, added_bytes, is_torn: head.is_none() };
+        let journal = Journal {
+            keep,
+            generation: *generation,
+            newest,
+            next,
+            base_bytes,
+            added_bytes,
+            // Pieces of a later one that never became whole go with the next.
+            is_torn: *generation != newest,
+        };
         Ok((known.into_snapshot(), journal))
+    }
+
+    /// Nothing was kept. Numbers up to `newest` were used.
+    fn new(keep: Arc<dyn Keep>, newest: u64) -> Journal {
+        let (generation, next, base_bytes, added_bytes) = (newest, 0, 0, 0);
+        Journal { keep, generation, newest, next, base_bytes, added_bytes, is_torn: true }
+    }
+
+    /// Proves that nobody else writes here by now.
+    ///
+    /// # Errors
+    /// Somebody does, or it is not known.
+    pub(super) async fn fence(&self) -> Result<(), KeepError> {
+        self.keep.fence().await
     }
 
     /// Whether all should be written anew.
@@ -169,8 +204,9 @@ impl Journal {
     /// # Errors
     /// The generation of before stays in force.
     pub(super) async fn replace(&mut self, snapshot: Snapshot) -> Result<(), KeepError> {
-        let generation = self.generation + 1;
-        // What an attempt before this one left must not be taken for a part of it.
+        // A number that no attempt before had: what became of that one may not be known.
+        let generation = self.newest + 1;
+        self.newest = generation;
         self.remove_others().await?;
         let all = Changes {
             alerts: snapshot.alerts,
@@ -240,6 +276,14 @@ fn packed(lines: impl Iterator<Item = Line>) -> Result<Vec<u8>, String> {
             .map_err(|error| failed(error.to_string()))?;
     }
     encoder.finish().map_err(|error| failed(error.to_string()))
+}
+
+/// Whether all pieces of the first write are there.
+fn begins_whole(pieces: &BTreeMap<u64, (&str, &[u8])>) -> bool {
+    let in_order = (0..).zip(pieces).take_while(|(number, (piece, _))| number == *piece);
+    // One that is too short is told when it is read.
+    let mut marks = in_order.map(|(_, (_, (_, value)))| value.get(1).copied());
+    marks.any(|mark| mark.is_none_or(|mark| mark == 1))
 }
 
 /// What was read so far.
@@ -364,17 +408,40 @@ mod tests {
             let replaced = journal.replace(replacing).await.is_ok();
             let (read, mut again) = Journal::open(Arc::clone(&shelf) as _).expect("opens");
             let ids: Vec<u64> = read.alerts.keys().map(|id| id.0).collect();
-            match (appended, replaced) {
-                (_, true) => assert_eq!(ids, [2, 3, 4], "{writes}"),
-                (true, false) => assert_eq!(ids, [1, 2, 3], "{writes}"),
-                (false, false) => assert_eq!(ids, [1], "{writes}"),
-            }
+            let before: &[u64] = if appended { &[1, 2, 3] } else { &[1] };
+            // What is whole counts, also if only its head is missing.
+            assert!(ids == [2, 3, 4] || !replaced && ids == before, "{writes}: {ids:?}");
             // And what comes after the restart is not mixed with what is left of it.
             shelf.writes_left.store(usize::MAX, Ordering::SeqCst);
             again.append(some([9], "after")).await.expect("is written");
             let (read, _) = Journal::open(Arc::clone(&shelf) as _).expect("opens");
             assert!(read.alerts.contains_key(&Fingerprint(9)), "{writes}");
             assert_eq!(read.alerts.len(), ids.len() + 1, "{writes}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_write_of_which_nobody_knows_whether_it_counts_loses_nothing() {
+        let all = |numbers: &[u64]| Snapshot {
+            alerts: some(numbers.iter().copied(), &noise(400_000)).alerts,
+            ..Snapshot::default()
+        };
+        for doubtful in 0..8 {
+            for writes in 0..12 {
+                let shelf = Shelf::new();
+                let (nothing, mut journal) = Journal::open(Arc::clone(&shelf) as _).expect("opens");
+                journal.replace(nothing).await.expect("is written");
+                journal.append(some([1], "first")).await.expect("is written");
+                shelf.doubtful_in.store(doubtful, Ordering::SeqCst);
+                let first = journal.replace(all(&[1, 2])).await.is_ok();
+                shelf.writes_left.store(writes, Ordering::SeqCst);
+                let second = journal.replace(all(&[1, 2, 3])).await.is_ok();
+                let (read, _) = Journal::open(Arc::clone(&shelf) as _).expect("opens");
+                let ids: Vec<u64> = read.alerts.keys().map(|id| id.0).collect();
+                let least = if second { 3 } else { 1 + usize::from(first) };
+                let context = format!("{doubtful} {writes}: {ids:?}");
+                assert!(ids.len() >= least && ids == [1, 2, 3][..ids.len()], "{context}");
+            }
         }
     }
 

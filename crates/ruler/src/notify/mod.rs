@@ -129,6 +129,8 @@ struct Core {
     /// Number of the last change that somebody waits for.
     changes: u64,
     is_stopped: bool,
+    /// Another broker is at it now.
+    is_superseded: bool,
 }
 
 /// How far changes are written down.
@@ -182,7 +184,12 @@ impl Notifications {
         }
         let counters = NotifyCounters::default();
         let inner = Arc::new(Inner {
-            core: Mutex::new(Core { notifier, changes: 0, is_stopped: false }),
+            core: Mutex::new(Core {
+                notifier,
+                changes: 0,
+                is_stopped: false,
+                is_superseded: false,
+            }),
             deliver: RwLock::new(deliver),
             clock,
             wake: Notify::new(),
@@ -308,6 +315,13 @@ impl Notifications {
     /// after the next start.
     pub fn stop(&self) {
         self.inner.core.lock().is_stopped = true;
+        self.inner.wake.notify_one();
+    }
+
+    /// Ends the driver at once, with all messages that are under way: another broker tells of the same.
+    pub fn supersede(&self) {
+        self.inner.core.lock().is_superseded = true;
+        self.inner.abandon_all();
         self.inner.wake.notify_one();
     }
 

@@ -1,13 +1,15 @@
 //! What is counted of rules, under the names Prometheus gives them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use alerting::rules::GroupKey;
+use alerting::rules::{GroupKey, SharedGroup};
 use parking_lot::Mutex;
 use wire::text_encode::TextEncoder;
 
+use super::waiting::locked;
 use super::{RuleLanguage, Rules};
 
 /// Upper bounds of how late evaluations begin, seconds.
@@ -82,35 +84,46 @@ impl RuleCounters {
     }
 }
 
+/// A group: its name, its language, what was counted, and its interval with the number of its rules.
+type Row = (String, RuleLanguage, OfGroup, (i64, usize));
+
 /// Writes everything in Prometheus' text format.
 pub(crate) fn render(rules: &Rules, out: &mut TextEncoder<'_>) {
     let counters = &rules.inner.counters;
-    let (there, intervals): (Vec<_>, Vec<_>) = {
-        let sets = rules.inner.sets.lock();
-        sets.each()
-            .map(|(language, key, group)| {
-                let group = group.lock();
-                ((language, key.clone()), (group.spec().interval_ms, group.spec().rules.len()))
-            })
-            .unzip()
+    let groups: Vec<((RuleLanguage, GroupKey), SharedGroup)> = {
+        let sets = locked(&rules.inner.sets);
+        let all = sets.each();
+        all.map(|(language, key, group)| ((language, key.clone()), Arc::clone(group))).collect()
     };
+    let (there, intervals): (Vec<_>, Vec<_>) = groups
+        .into_iter()
+        .map(|(place, group)| {
+            let group = locked(&group);
+            (place, (group.spec().interval_ms, group.spec().rules.len()))
+        })
+        .unzip();
     let mut counted = counters.groups.lock();
     // Of groups that are gone nothing is told any more.
     let known: std::collections::BTreeSet<_> = there.iter().cloned().collect();
     counted.retain(|place, _| known.contains(place));
-    let rows: Vec<(String, OfGroup, (i64, usize))> = there
-        .iter()
+    let rows: Vec<Row> = there
+        .into_iter()
         .zip(intervals)
         .map(|(place, more)| {
-            (place.1.to_string(), counted.get(place).cloned().unwrap_or_default(), more)
+            let counted = counted.get(&place).cloned().unwrap_or_default();
+            (place.1.to_string(), place.0, counted, more)
         })
         .collect();
     drop(counted);
     let mut each =
         |name: &str, kind: &str, help: &str, of: &dyn Fn(&OfGroup, (i64, usize)) -> f64| {
             out.family(name, kind, help);
-            for (group, row, more) in &rows {
-                out.sample(name, &[("rule_group", group)], of(row, *more));
+            for (group, language, row, more) in &rows {
+                let labels = [("rule_group", group.as_str()), ("language", language.as_str())];
+                // Prometheus knows no other language: its groups are called as it calls them.
+                let is_promql = *language == RuleLanguage::Promql;
+                let labels = if is_promql { &labels[..1] } else { &labels[..] };
+                out.sample(name, labels, of(row, *more));
             }
         };
     each(

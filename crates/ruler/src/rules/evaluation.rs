@@ -13,6 +13,7 @@ use settings::relabel::LabelBuffer;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
+use super::waiting::locked;
 use super::{Inner, RuleLanguage, RuleSettings, leaving};
 
 /// Queries of one stage that are asked at once.
@@ -49,17 +50,17 @@ impl Inner {
         }
         self.restore(language, group).await;
         let timing = Timing { started_ms, took: began.elapsed() };
-        let ended = group.lock().finish(evaluation, timing);
+        let ended = locked(group).finish(evaluation, timing);
         if !ended.is_empty() {
             let labels: Vec<model::Labels> = ended.iter().map(|one| one.labels.clone()).collect();
             if let Err(error) = self.store.write(ended).await {
                 tracing::warn!(
                     "the ends of series of rules are stored with the next evaluation: {error}"
                 );
-                group.lock().end_later(labels);
+                locked(group).end_later(labels);
             }
         }
-        self.counters.ended(language, &evaluation.key, timing.took, group.lock().samples());
+        self.counters.ended(language, &evaluation.key, timing.took, locked(group).samples());
     }
 
     async fn evaluate_stage(
@@ -96,7 +97,7 @@ impl Inner {
         }
         let outcome = written.map(drop);
         {
-            let mut group = group.lock();
+            let mut group = locked(group);
             for rule in rules {
                 group.written(evaluation, rule, outcome.clone());
                 if group.last_error(rule).is_some() {
@@ -174,7 +175,7 @@ impl Inner {
             limits,
             resend_delay_ms: i64::try_from(resend_delay.as_millis()).unwrap_or(i64::MAX),
         };
-        let mut group = group.lock();
+        let mut group = locked(group);
         let mut applied = Vec::with_capacity(answered.len());
         for Answered { rule, result, timing } in answered {
             let one = group.apply(evaluation, rule, result, timing, &with);
@@ -213,30 +214,30 @@ impl Inner {
     /// Prometheus wrote, or data that was imported.
     async fn restore(&self, language: RuleLanguage, group: &SharedGroup) {
         let now_ms = self.clock.now_ms();
-        let requests = group.lock().restore_requests(now_ms);
+        let requests = locked(group).restore_requests(now_ms);
         let Some(requests) = requests else { return };
         for request in requests {
             let range = (request.start_ms, request.end_ms);
             match self.queries.last_samples(&request.matchers, range.0, range.1).await {
-                Ok(series) => group.lock().restore_rule(request.rule, now_ms, &series),
+                Ok(series) => locked(group).restore_rule(request.rule, now_ms, &series),
                 Err(error) => tracing::warn!(
                     "since when alerts of {} rules fire could not be read, so they wait anew: {error}",
                     language.as_str()
                 ),
             }
         }
-        group.lock().restored();
+        locked(group).restored();
     }
 
     /// Evaluates recording rules for the time in which nobody did, the oldest first.
     pub(super) async fn catch_up(self: Arc<Self>) {
         let limits = self.settings.read().catch_up;
         let groups: Vec<(RuleLanguage, GroupKey, SharedGroup)> = {
-            let sets = self.sets.lock();
+            let sets = locked(&self.sets);
             sets.each().map(|(one, key, group)| (one, key.clone(), Arc::clone(group))).collect()
         };
         for (language, key, group) in groups {
-            let plan = group.lock().catch_up(self.clock.now_ms(), limits);
+            let plan = locked(&group).catch_up(self.clock.now_ms(), limits);
             if plan.timestamps_ms.is_empty() {
                 continue;
             }
@@ -248,10 +249,10 @@ impl Inner {
                 "recording rules are evaluated for the time in which nobody did"
             );
             for at_ms in plan.timestamps_ms {
-                if self.sets.lock().is_stopped {
+                if locked(&self.sets).is_stopped {
                     return;
                 }
-                let evaluation = group.lock().evaluation_after_the_fact(at_ms);
+                let evaluation = locked(&group).evaluation_after_the_fact(at_ms);
                 self.evaluate_late(language, &group, &evaluation).await;
             }
             let (language, took) = (language.as_str(), began.elapsed());

@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use alerting::rules::GroupKey;
+use alerting::rules::{GroupKey, GroupSpec};
 use serde::{Deserialize, Serialize};
 use settings::Faults;
 
 use super::saving::{name, packed, unpacked};
+use super::waiting::locked;
 use super::{Inner, RuleLanguage, Rules, Sets, group_yaml, sources};
 use crate::keep::{Keep, KeepError};
 use crate::pages::Pages;
@@ -110,11 +111,16 @@ struct Stored {
 /// Where groups lie.
 pub(super) struct ManagedStore {
     pages: Pages,
+    /// Of whose last write it is not known whether it counts.
+    doubtful: Vec<Place>,
 }
+
+/// A group: its language, its namespace and its name.
+type Place = (RuleLanguage, GroupKey);
 
 impl ManagedStore {
     pub(super) fn new(keep: Arc<dyn Keep>) -> ManagedStore {
-        ManagedStore { pages: Pages::new(keep, PREFIX) }
+        ManagedStore { pages: Pages::new(keep, PREFIX), doubtful: Vec::new() }
     }
 
     /// Everything that was kept and can be read.
@@ -164,7 +170,7 @@ impl Rules {
     /// The groups that users keep in a language, by namespace and name; those of one namespace if one
     /// is named.
     pub fn managed(&self, language: RuleLanguage, namespace: Option<&str>) -> Vec<ManagedGroup> {
-        let sets = self.inner.sets.lock();
+        let sets = locked(&self.inner.sets);
         let wanted = |key: &GroupKey| namespace.is_none_or(|namespace| key.file == namespace);
         let of_language = sets.managed.iter().filter(|((of, _), _)| *of == language);
         of_language.filter(|((_, key), _)| wanted(key)).map(shown).collect()
@@ -178,7 +184,7 @@ impl Rules {
         name: &str,
     ) -> Option<ManagedGroup> {
         let key = GroupKey { file: namespace.to_owned(), name: name.to_owned() };
-        self.inner.sets.lock().managed.get_key_value(&(language, key)).map(shown)
+        locked(&self.inner.sets).managed.get_key_value(&(language, key)).map(shown)
     }
 
     /// Keeps a group, in the place of one of its name. It is durable and in effect when this is done, also
@@ -208,12 +214,13 @@ impl Rules {
     ) -> Result<(), ManagedError> {
         let inner = Arc::clone(&self.inner);
         apart(async move {
-            let store = inner.store_of_managed.lock().await;
+            let mut store = inner.store_of_managed.lock().await;
+            inner.settle(&mut store).await?;
             let place = (language, GroupKey { file: namespace, name });
-            if !inner.sets.lock().managed.contains_key(&place) {
+            if !locked(&inner.sets).managed.contains_key(&place) {
                 return Err(ManagedError::NoGroup);
             }
-            inner.forget(&store, place).await
+            inner.forget(&mut store, place).await
         })
         .await
     }
@@ -229,9 +236,10 @@ impl Rules {
     ) -> Result<(), ManagedError> {
         let inner = Arc::clone(&self.inner);
         apart(async move {
-            let store = inner.store_of_managed.lock().await;
+            let mut store = inner.store_of_managed.lock().await;
+            inner.settle(&mut store).await?;
             let places: Vec<(RuleLanguage, GroupKey)> = {
-                let sets = inner.sets.lock();
+                let sets = locked(&inner.sets);
                 let all = sets.managed.keys();
                 let is_in = |(of, key): &&(RuleLanguage, GroupKey)| {
                     *of == language && key.file == namespace
@@ -242,7 +250,7 @@ impl Rules {
                 return Err(ManagedError::NoNamespace);
             }
             for place in places {
-                inner.forget(&store, place).await?;
+                inner.forget(&mut store, place).await?;
             }
             Ok(())
         })
@@ -270,6 +278,8 @@ impl Inner {
         namespace: String,
         yaml: String,
     ) -> Result<(), ManagedError> {
+        let mut store = self.store_of_managed.lock().await;
+        self.settle(&mut store).await?;
         let defaults = self.settings.read().defaults;
         let check = move || {
             check_name("namespace", &namespace)?;
@@ -284,15 +294,31 @@ impl Inner {
         // A large group takes a while.
         let checked = tokio::task::spawn_blocking(check).await;
         let (key, kept, spec) = checked.map_err(|error| failed(&error))??;
-        let store = self.store_of_managed.lock().await;
         let limits = self.settings.read().managed;
-        self.sets.lock().check_room((language, &key), &kept, spec.rules.len(), limits)?;
-        store.put(language, &key, &kept).await?;
-        let inner = Arc::clone(&self);
+        locked(&self.sets).check_room((language, &key), &kept, spec.rules.len(), limits)?;
+        if let Err(error) = store.put(language, &key, &kept).await {
+            self.doubt(&mut store, (language, key.clone()), error).await?;
+            let counts = store.read().get(&(language, key.clone())).map(|kept| kept.yaml.clone());
+            if counts != Some(kept.yaml.clone()) {
+                let why = "it was not written down; send it again".to_owned();
+                return Err(KeepError::Unavailable(why).into());
+            }
+        }
+        self.put_one((language, key), kept, spec).await
+    }
+
+    /// Puts a group that is kept in effect.
+    async fn put_one(
+        self: &Arc<Self>,
+        (language, key): Place,
+        kept: Kept,
+        spec: GroupSpec,
+    ) -> Result<(), ManagedError> {
+        let inner = Arc::clone(self);
         let put = move || {
             inner.wait_for(language, &key);
             let now_ms = inner.clock.now_ms();
-            let mut sets = inner.sets.lock();
+            let mut sets = locked(&inner.sets);
             sets.of(language).put(spec, now_ms);
             sets.managed.insert((language, key.clone()), kept);
             sets.order_one(language, &key);
@@ -302,26 +328,82 @@ impl Inner {
         Ok(())
     }
 
+    /// After a write of which it is not known whether it counts: what is read then is what counts.
+    ///
+    /// # Errors
+    /// It cannot be found out now, and is before the next change.
+    async fn doubt(
+        &self,
+        store: &mut ManagedStore,
+        place: Place,
+        error: KeepError,
+    ) -> Result<(), ManagedError> {
+        if matches!(error, KeepError::Unavailable(_)) && store.pages.fence().await.is_ok() {
+            return Ok(());
+        }
+        store.doubtful.push(place);
+        Err(error.into())
+    }
+
+    /// Puts in effect what was found out of writes that were in doubt.
+    async fn settle(self: &Arc<Self>, store: &mut ManagedStore) -> Result<(), ManagedError> {
+        if store.doubtful.is_empty() {
+            return Ok(());
+        }
+        store.pages.fence().await?;
+        let counts = store.read();
+        let defaults = self.settings.read().defaults;
+        for place in std::mem::take(&mut store.doubtful) {
+            match counts.get(&place) {
+                None => self.remove_one(place).await?,
+                Some(kept) => {
+                    let (language, key) = &place;
+                    let read = sources::compile_managed(*language, &key.file, &kept.yaml, defaults);
+                    let (_, spec) = read.map_err(ManagedError::Invalid)?;
+                    self.put_one(place, kept.clone(), spec).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until what a group yielded last is applied: its templates may ask queries, and whoever waits
     /// for them later on holds up all groups. Blocks.
     fn wait_for(&self, language: RuleLanguage, key: &GroupKey) {
-        let known = self.sets.lock().of(language).group(key).map(Arc::clone);
+        let known = locked(&self.sets).of(language).group(key).map(Arc::clone);
         if let Some(known) = known {
-            drop(known.lock());
+            drop(locked(&known));
         }
     }
 
     async fn forget(
         self: &Arc<Self>,
-        store: &ManagedStore,
-        place: (RuleLanguage, GroupKey),
+        store: &mut ManagedStore,
+        place: Place,
     ) -> Result<(), ManagedError> {
-        store.delete(place.0, &place.1).await?;
+        if let Err(error) = store.delete(place.0, &place.1).await {
+            self.doubt(store, place.clone(), error).await?;
+            if store.read().contains_key(&place) {
+                let why = "it was not written down; send it again".to_owned();
+                return Err(KeepError::Unavailable(why).into());
+            }
+        }
+        self.remove_one(place.clone()).await?;
+        let is_of_file = locked(&self.sets).of(place.0).group(&place.1).is_some();
+        if !is_of_file {
+            // If it stays, the next reload removes it.
+            let _ = self.states.delete(place.0, &place.1).await;
+        }
+        Ok(())
+    }
+
+    /// Ends a group that is kept no more.
+    async fn remove_one(self: &Arc<Self>, place: Place) -> Result<(), ManagedError> {
         let inner = Arc::clone(self);
         let remove = move || {
             inner.wait_for(place.0, &place.1);
             let now_ms = inner.clock.now_ms();
-            let mut sets = inner.sets.lock();
+            let mut sets = locked(&inner.sets);
             let kept = sets.managed.remove(&place);
             // One without effect may have the name of a group of files, which stays.
             if kept.is_some_and(|kept| kept.fault.is_none()) {
@@ -389,7 +471,7 @@ impl Sets {
         if self.under_way.contains(&(language, key.clone())) {
             return;
         }
-        let due_ms = self.of(language).group(key).map(|group| group.lock().due_ms());
+        let due_ms = self.of(language).group(key).map(|group| locked(group).due_ms());
         if let Some(due_ms) = due_ms {
             self.due.push(std::cmp::Reverse((due_ms, language, key.clone())));
         }

@@ -13,6 +13,7 @@ mod preview;
 mod routes;
 mod saving;
 mod sources;
+mod waiting;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
@@ -42,6 +43,7 @@ use managed::{Managed, ManagedStore};
 pub use preview::{Preview, PreviewedRule};
 pub use routes::rule_routes;
 use saving::{Evaluated, States};
+use waiting::locked;
 
 /// How often it is written for which time groups were evaluated last.
 const TIMES_EVERY: Duration = Duration::from_secs(30);
@@ -153,7 +155,8 @@ struct Inner {
     store: Arc<dyn Store>,
     notifications: Notifications,
     alertmanagers: Alertmanagers,
-    files: Files,
+    /// Whether states of groups that are not there are forgotten at the start.
+    forgets_at_once: bool,
     states: States,
     /// One writes at a time, and what is written is in effect before the next one is.
     store_of_managed: tokio::sync::Mutex<ManagedStore>,
@@ -197,7 +200,7 @@ impl Sets {
         let due: Vec<_> = self
             .each()
             .filter(|(language, key, _)| !self.under_way.contains(&(*language, (*key).clone())))
-            .map(|(language, key, group)| Reverse((group.lock().due_ms(), language, key.clone())))
+            .map(|(language, key, group)| Reverse((locked(group).due_ms(), language, key.clone())))
             .collect();
         self.due = due.into();
     }
@@ -205,10 +208,11 @@ impl Sets {
 
 /// Everything rules need.
 pub struct Parts {
-    /// How they are evaluated.
-    pub settings: RuleSettings,
-    /// The files of this host.
-    pub files: Files,
+    /// What is evaluated, and how.
+    pub prepared: PreparedRules,
+    /// Whether the state of a group that is not there is forgotten at once. In a cluster it waits for the next
+    /// reload: another broker may have files that lack a group.
+    pub forgets_at_once: bool,
     /// Where states are kept, and groups of the API.
     pub keep: Arc<dyn Keep>,
     /// Who answers queries.
@@ -224,6 +228,7 @@ pub struct Parts {
 }
 
 /// Rules that can be put in effect: nothing about them can fail any more.
+#[derive(Clone)]
 pub struct PreparedRules {
     settings: RuleSettings,
     sources: sources::Sources,
@@ -249,29 +254,34 @@ pub struct Read {
     pub warnings: Vec<Diagnostic>,
 }
 
-/// Reads all rules for whoever does not evaluate them. Blocks.
-///
-/// # Errors
-/// What is wrong with the files.
-pub fn check(settings: &RuleSettings, files: &Files) -> Result<Vec<Diagnostic>, Faults> {
-    Ok(sources::read(settings, files)?.warnings)
-}
-
-/// A number that is the same for the same rules, whatever their files are called and wherever they lie. Blocks.
-pub fn digest(settings: &RuleSettings, files: &Files) -> u64 {
-    sources::digest(settings, files)
-}
-
-impl Rules {
-    /// Reads all rules, and takes up the states that were kept. Blocks: not for a thread that serves
-    /// sockets.
+impl PreparedRules {
+    /// Reads all rules. Blocks.
     ///
     /// # Errors
     /// What is wrong with the files.
-    pub fn open(parts: Parts) -> Result<(Rules, Read), Faults> {
-        let Parts { settings, files, keep, queries, store, clock, .. } = parts;
-        let Parts { notifications, alertmanagers, .. } = parts;
-        let mut read = sources::read(&settings, &files)?;
+    pub fn read(settings: RuleSettings, files: &Files) -> Result<PreparedRules, Faults> {
+        let sources = sources::read(&settings, files)?;
+        Ok(PreparedRules { settings, sources })
+    }
+
+    /// What is odd, each with its place.
+    pub fn warnings(&self) -> &[Diagnostic] {
+        &self.sources.warnings
+    }
+
+    /// A number that is the same for the same rules, whatever their files are called and wherever they lie.
+    pub fn digest(&self) -> u64 {
+        self.sources.digest(&self.settings)
+    }
+}
+
+impl Rules {
+    /// Takes up the groups that users keep, and the states that were kept. Blocks: not for a thread that serves
+    /// sockets.
+    pub fn open(parts: Parts) -> (Rules, Read) {
+        let Parts { prepared, keep, queries, store, clock, .. } = parts;
+        let Parts { notifications, alertmanagers, forgets_at_once, .. } = parts;
+        let PreparedRules { settings, sources: mut read } = prepared;
         let store_of_managed = ManagedStore::new(Arc::clone(&keep));
         let mut sets = Sets { managed: store_of_managed.read(), ..Sets::default() };
         read.add_managed(&mut sets.managed, settings.defaults);
@@ -303,7 +313,7 @@ impl Rules {
             store,
             notifications,
             alertmanagers,
-            files,
+            forgets_at_once,
             states,
             store_of_managed: tokio::sync::Mutex::new(store_of_managed),
             clock,
@@ -311,40 +321,19 @@ impl Rules {
             slots,
             counters: RuleCounters::default(),
         });
-        Ok((Rules { inner }, Read { changes, warnings: read.warnings }))
+        (Rules { inner }, Read { changes, warnings: read.warnings })
     }
 
-    /// Reads all rules again, to be put in effect. Blocks.
-    ///
-    /// # Errors
-    /// What is wrong with the files; everything stays as it is.
-    pub fn prepare(&self, settings: RuleSettings) -> Result<PreparedRules, Faults> {
-        let sources = sources::read(&settings, &self.inner.files)?;
-        Ok(PreparedRules { settings, sources })
-    }
-
-    /// Puts what was read in effect, beside what users keep. Waits for groups whose results are just being applied.
-    pub fn put(&self, prepared: PreparedRules) -> Read {
-        let PreparedRules { settings, mut sources } = prepared;
-        let now_ms = self.inner.clock.now_ms();
-        let mut sum = Changes::default();
-        let mut sets = self.inner.sets.lock();
-        // What was kept since the files were read counts as well.
-        sources.add_managed(&mut sets.managed, settings.defaults);
-        for (language, specs) in
-            [(RuleLanguage::Promql, sources.promql), (RuleLanguage::Logql, sources.logql)]
-        {
-            let changes = sets.of(language).load(specs, now_ms, false);
-            sum.added += changes.added;
-            sum.changed += changes.changed;
-            sum.kept += changes.kept;
-            sum.removed += changes.removed;
-        }
-        sets.order();
-        drop(sets);
-        *self.inner.settings.write() = Arc::new(settings);
-        self.inner.wake.notify_one();
-        Read { changes: sum, warnings: sources.warnings }
+    /// Puts what was read in effect, beside what users keep. Waits for groups whose results are just being
+    /// applied, and for changes of what users keep.
+    pub async fn put(&self, prepared: PreparedRules) -> Read {
+        let inner = Arc::clone(&self.inner);
+        let _no_change = inner.store_of_managed.lock().await;
+        let putting = Arc::clone(&inner);
+        let put = tokio::task::spawn_blocking(move || putting.put(prepared)).await;
+        let read = put.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        self.forget_states_of_others().await;
+        read
     }
 
     /// The settings in effect.
@@ -360,7 +349,7 @@ impl Rules {
     /// All groups, as the API shows them. Waits for groups whose results are just being applied.
     pub fn groups(&self, with_alerts: bool) -> Vec<ShownGroup> {
         let groups: Vec<(RuleLanguage, bool, SharedGroup)> = {
-            let sets = self.inner.sets.lock();
+            let sets = locked(&self.inner.sets);
             let one = |(language, key, group): (RuleLanguage, &GroupKey, &SharedGroup)| {
                 (language, sets.is_managed(language, key), Arc::clone(group))
             };
@@ -369,7 +358,7 @@ impl Rules {
         let shown = |(language, is_managed, group): (RuleLanguage, bool, SharedGroup)| ShownGroup {
             language,
             is_managed,
-            view: group.lock().view(with_alerts),
+            view: locked(&group).view(with_alerts),
         };
         groups.into_iter().map(shown).collect()
     }
@@ -377,21 +366,23 @@ impl Rules {
     /// All pending and firing alerts.
     pub fn alerts(&self) -> Vec<AlertView> {
         let groups: Vec<SharedGroup> = {
-            let sets = self.inner.sets.lock();
+            let sets = locked(&self.inner.sets);
             sets.each().map(|(_, _, group)| Arc::clone(group)).collect()
         };
-        groups.iter().flat_map(|group| group.lock().alert_views().collect::<Vec<_>>()).collect()
+        groups.iter().flat_map(|group| locked(group).alert_views().collect::<Vec<_>>()).collect()
     }
 
     /// Evaluates what is due until [`Rules::stop`].
     pub async fn run(self) {
         let inner = Arc::clone(&self.inner);
-        self.forget_states_of_others().await;
+        if inner.forgets_at_once {
+            self.forget_states_of_others().await;
+        }
         let mut times_due = tokio::time::Instant::now() + TIMES_EVERY;
         let mut caught_up = false;
         let mut said_waiting = false;
         loop {
-            if inner.sets.lock().is_stopped {
+            if locked(&inner.sets).is_stopped {
                 break;
             }
             if let Err(why) = inner.store.ready() {
@@ -438,7 +429,7 @@ impl Rules {
 
     /// Ends [`Rules::run`].
     pub fn stop(&self) {
-        self.inner.sets.lock().is_stopped = true;
+        locked(&self.inner.sets).is_stopped = true;
         self.inner.wake.notify_one();
     }
 
@@ -452,27 +443,35 @@ impl Rules {
     /// What is due now: evaluations that begin, ends of series, and when the next thing is.
     fn due(&self) -> (Vec<evaluation::Begun>, Vec<Sample>, Option<i64>) {
         let now_ms = self.inner.clock.now_ms();
-        let mut sets = self.inner.sets.lock();
+        let mut sets = locked(&self.inner.sets);
         let mut begun = Vec::new();
         while let Some(Reverse((due_ms, _, _))) = sets.due.peek()
             && *due_ms <= now_ms
         {
             let Some(Reverse((_, language, key))) = sets.due.pop() else { break };
             let Some(group) = sets.of(language).group(&key).map(Arc::clone) else { continue };
-            let begins = group.lock().begin(now_ms);
+            let begins = locked(&group).begin(now_ms);
             match begins {
                 Some(evaluation) => {
                     sets.under_way.insert((language, key.clone()));
                     begun.push((language, key, group, evaluation));
                 }
                 None => {
-                    let due_ms = group.lock().due_ms().max(now_ms + 1);
+                    let due_ms = locked(&group).due_ms().max(now_ms + 1);
                     sets.due.push(Reverse((due_ms, language, key)));
                 }
             }
         }
-        let mut retired = sets.promql.retire(now_ms);
-        retired.extend(sets.logql.retire(now_ms));
+        let mut retired = Vec::new();
+        let is_due = |set: &RuleSet| set.retire_due_ms().is_some_and(|due_ms| due_ms <= now_ms);
+        if is_due(&sets.promql) || is_due(&sets.logql) {
+            // Asks every group what it writes.
+            retired = waiting::off_the_runtime(|| {
+                let mut retired = sets.promql.retire(now_ms);
+                retired.extend(sets.logql.retire(now_ms));
+                retired
+            });
+        }
         let next = sets.due.peek().map(|Reverse((due_ms, _, _))| *due_ms);
         let retire = [sets.promql.retire_due_ms(), sets.logql.retire_due_ms()];
         (begun, retired, next.into_iter().chain(retire.into_iter().flatten()).min())
@@ -480,7 +479,7 @@ impl Rules {
 
     async fn forget_states_of_others(&self) {
         let groups: Vec<(RuleLanguage, GroupKey)> = {
-            let sets = self.inner.sets.lock();
+            let sets = locked(&self.inner.sets);
             sets.each().map(|(language, key, _)| (language, key.clone())).collect()
         };
         if let Err(error) = self.inner.states.keep_only(&groups).await {
@@ -490,22 +489,47 @@ impl Rules {
 }
 
 impl Inner {
+    fn put(&self, prepared: PreparedRules) -> Read {
+        let PreparedRules { settings, mut sources } = prepared;
+        let now_ms = self.clock.now_ms();
+        // Nobody changes them meanwhile, and to read all of them takes a while.
+        let mut managed = locked(&self.sets).managed.clone();
+        sources.add_managed(&mut managed, settings.defaults);
+        let mut sum = Changes::default();
+        let mut sets = locked(&self.sets);
+        sets.managed = managed;
+        for (language, specs) in
+            [(RuleLanguage::Promql, sources.promql), (RuleLanguage::Logql, sources.logql)]
+        {
+            let changes = sets.of(language).load(specs, now_ms, false);
+            sum.added += changes.added;
+            sum.changed += changes.changed;
+            sum.kept += changes.kept;
+            sum.removed += changes.removed;
+        }
+        sets.order();
+        *self.settings.write() = Arc::new(settings);
+        drop(sets);
+        self.wake.notify_one();
+        Read { changes: sum, warnings: sources.warnings }
+    }
+
     /// Notes that a group is not under way any more, and writes its state if that is worth it.
     async fn evaluated(&self, language: RuleLanguage, key: GroupKey, group: &SharedGroup) {
         let place = (language, key);
         let (due_ms, digest) = {
-            let group = group.lock();
+            let group = locked(group);
             (group.due_ms(), saving::digest(&group))
         };
         let is_new = {
-            let mut sets = self.sets.lock();
+            let mut sets = locked(&self.sets);
             sets.under_way.remove(&place);
             let known = sets.of(language).group(&place.1);
             let is_there = known.is_some_and(|known| Arc::ptr_eq(known, group));
             match known.map(Arc::clone) {
                 // Another one took its place meanwhile.
                 Some(other) if !is_there => {
-                    let due_ms = other.lock().due_ms();
+                    let due_ms = locked(&other).due_ms();
                     sets.due.push(Reverse((due_ms, language, place.1.clone())));
                 }
                 Some(_) => sets.due.push(Reverse((due_ms, language, place.1.clone()))),
@@ -517,9 +541,9 @@ impl Inner {
         if !is_new {
             return;
         }
-        let state = alerting::rules::GroupSnapshot::of(&group.lock());
+        let state = alerting::rules::GroupSnapshot::of(&locked(group));
         match self.states.put(language, &place.1, state).await {
-            Ok(()) => drop(self.sets.lock().saved.insert(place, digest)),
+            Ok(()) => drop(locked(&self.sets).saved.insert(place, digest)),
             Err(error) => {
                 self.counters.state_not_written();
                 tracing::warn!(
@@ -534,11 +558,11 @@ impl Inner {
     /// Writes down for which time each group was evaluated last.
     async fn save_times(&self) {
         let groups: Vec<(RuleLanguage, GroupKey, SharedGroup)> = {
-            let sets = self.sets.lock();
+            let sets = locked(&self.sets);
             sets.each().map(|(one, key, group)| (one, key.clone(), Arc::clone(group))).collect()
         };
         let row = |(language, key, group): (RuleLanguage, GroupKey, SharedGroup)| {
-            let for_ms = group.lock().evaluated_for_ms()?;
+            let for_ms = locked(&group).evaluated_for_ms()?;
             Some(Evaluated { language, file: key.file, name: key.name, for_ms })
         };
         let rows: Vec<Evaluated> = groups.into_iter().filter_map(row).collect();

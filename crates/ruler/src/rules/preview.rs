@@ -54,7 +54,11 @@ impl Rules {
         line: Option<usize>,
     ) -> Result<Preview, Faults> {
         let defaults = self.inner.settings.read().defaults;
-        let (group, spec) = sources::compile_managed(language, &namespace, &yaml, defaults)?;
+        // A large group takes a while.
+        let compile = move || sources::compile_managed(language, &namespace, &yaml, defaults);
+        let compiled = tokio::task::spawn_blocking(compile).await;
+        let (group, spec) =
+            compiled.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
         let rules: Vec<(RuleKind, String, usize)> =
             group.rules.iter().map(|rule| (rule.kind, rule.name.clone(), rule.line)).collect();
         let at = line.map(|line| rules.iter().rposition(|(_, _, first)| *first <= line));

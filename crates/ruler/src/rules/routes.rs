@@ -284,7 +284,8 @@ impl Page {
 fn token_of(group: &ShownGroup) -> String {
     let GroupView { file, name, .. } = &group.view;
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in file.bytes().chain([b';']).chain(name.bytes()) {
+    let of_logql = (group.language == RuleLanguage::Logql).then_some(b'l');
+    for byte in file.bytes().chain([b';']).chain(name.bytes()).chain(of_logql) {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
     }
     format!("{hash:016x}")

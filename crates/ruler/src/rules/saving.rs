@@ -123,6 +123,15 @@ impl States {
         self.pages.put(TIMES, &packed(&times)?).await
     }
 
+    /// Forgets the state of a group.
+    pub(super) async fn delete(
+        &self,
+        language: RuleLanguage,
+        key: &GroupKey,
+    ) -> Result<(), KeepError> {
+        self.pages.delete(&name(language, key)).await
+    }
+
     /// Removes the states of groups that are no longer there.
     pub(super) async fn keep_only(
         &self,

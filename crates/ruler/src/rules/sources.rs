@@ -18,6 +18,7 @@ use super::{RuleLanguage, RuleSettings};
 use crate::notify::Files;
 
 /// What was read.
+#[derive(Clone)]
 pub(super) struct Sources {
     pub(super) promql: Vec<GroupSpec>,
     pub(super) logql: Vec<GroupSpec>,
@@ -57,24 +58,29 @@ pub(super) fn read(settings: &RuleSettings, files: &Files) -> Result<Sources, Fa
     Ok(sources)
 }
 
-/// See [`super::digest`].
-pub(super) fn digest(settings: &RuleSettings, files: &Files) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for language in [RuleLanguage::Promql, RuleLanguage::Logql] {
-        language.hash(&mut hasher);
-        for pattern in settings.patterns(language) {
-            for path in glob::expand(pattern, &**files) {
-                // What cannot be read is told elsewhere.
-                files.read(&path).unwrap_or_default().hash(&mut hasher);
-            }
-        }
-    }
-    let RuleSettings { defaults, builtin_off, external_labels, limits, .. } = settings;
-    format!("{defaults:?} {builtin_off:?} {external_labels:?} {limits:?}").hash(&mut hasher);
-    hasher.finish()
-}
-
 impl Sources {
+    /// See [`super::PreparedRules::digest`].
+    pub(super) fn digest(&self, settings: &RuleSettings) -> u64 {
+        let RuleSettings { external_labels, alert_relabel_configs, limits, .. } = settings;
+        let digest = |text: String| {
+            let mut hasher = DefaultHasher::new();
+            text.hash(&mut hasher);
+            hasher.finish()
+        };
+        let of_settings =
+            digest(format!("{external_labels:?} {alert_relabel_configs:?} {limits:?}"));
+        let languages = [(RuleLanguage::Promql, &self.promql), (RuleLanguage::Logql, &self.logql)];
+        let groups = languages.into_iter().flat_map(|(language, specs)| {
+            specs.iter().map(move |spec| {
+                let mut spec = spec.clone();
+                spec.file.clear();
+                digest(format!("{language:?} {spec:?}"))
+            })
+        });
+        // In any order: files may be called otherwise elsewhere.
+        groups.fold(of_settings, u64::wrapping_add)
+    }
+
     /// Adds what users keep. A group that cannot be used, or that files have as well, is kept and told,
     /// and has no effect: what was taken once must not stop a start.
     pub(super) fn add_managed(&mut self, managed: &mut Managed, defaults: Defaults) {

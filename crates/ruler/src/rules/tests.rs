@@ -173,6 +173,10 @@ impl World {
         world
     }
 
+    fn read(&self, settings: RuleSettings) -> Result<PreparedRules, Faults> {
+        PreparedRules::read(settings, &(Arc::clone(&self.files) as Files))
+    }
+
     fn write(&self, rules: &str) {
         self.files.0.lock().insert("rules.yml".to_owned(), rules.to_owned());
     }
@@ -205,14 +209,14 @@ impl World {
         .expect("what was kept can be read");
         let (rules, _) = Rules::open(Parts {
             alertmanagers: Alertmanagers::default(),
-            settings: settings(),
-            files,
+            prepared: self.read(settings())?,
+            forgets_at_once: true,
             keep: Arc::clone(shelf) as _,
             queries: Arc::clone(&self.samples) as _,
             store: Arc::clone(&self.samples) as _,
             notifications: notifications.clone(),
             clock,
-        })?;
+        });
         let driving = tokio::spawn(async move {
             let _ = driver.run().await;
         });
@@ -343,12 +347,12 @@ async fn a_reload_is_whole_or_nothing() {
     let bench = world.open(&Shelf::new()).expect("the rules are right");
     until("it is evaluated", || world.samples.memory.lock().iter().count() >= 3).await;
     world.write("groups: [{name: g, rules: [{record: b, expr: 'a +'}]}]");
-    let faults = bench.rules.prepare(settings()).err().expect("it is no expression");
+    let faults = world.read(settings()).err().expect("it is no expression");
     assert!(faults.render().contains("rules.yml:1:"), "{}", faults.render());
     assert_eq!(bench.rules.groups(false)[0].view.rules.len(), 3);
     world.write("groups: [{name: other, interval: 50ms, rules: [{record: d, expr: a}]}]");
-    let prepared = bench.rules.prepare(settings()).expect("it is right");
-    let read = bench.rules.put(prepared);
+    let prepared = world.read(settings()).expect("it is right");
+    let read = bench.rules.put(prepared).await;
     assert_eq!((read.changes.added, read.changes.removed), (1, 1));
     let ended = || {
         let memory = world.samples.memory.lock();

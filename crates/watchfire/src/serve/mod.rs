@@ -232,7 +232,7 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     let telling = Telling::new(&config, collect, &broker, scraping.as_ref(), cluster.as_ref());
     let url = format!("{}://{}", security.scheme(), words::elsewhere(address));
     let external_url = config.alerting.external_url(&url);
-    let duty = broker.duty(alerting::DUTY).map(Arc::new);
+    let duty = broker.duty(broker::cluster::ALERTING).map(Arc::new);
     let alerting = match config.alerting.is_on {
         false => None,
         true => {
@@ -257,7 +257,13 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     let seat = match (&cluster, duty) {
         (Some(cluster), Some(duty)) => {
             let (links, takes_part) = (cluster.links(), alerting.is_some());
-            let detour = PassingOn { seat: seat.clone(), duty, links, takes_part };
+            let detour = PassingOn {
+                seat: seat.clone(),
+                duty,
+                links,
+                takes_part,
+                waiting: alerting::Waiting::default(),
+            };
             seat.with_detour(Arc::new(detour))
         }
         _ => seat,

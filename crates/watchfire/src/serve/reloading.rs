@@ -147,7 +147,7 @@ impl Reloading {
             scraping.put(prepared).await;
         }
         if let Some((alerting, prepared)) = rules {
-            tokio::task::spawn_blocking(move || alerting.put(prepared)).await?;
+            alerting.put(prepared).await;
         }
         let Some((config, prepared)) = own else { return Ok(Vec::new()) };
         let kept = needs_a_start(&self.start.yaml, &config.yaml);

@@ -178,6 +178,7 @@ export const enAlerts = {
   'rules.save': 'Save',
   'rules.saveFailed': 'It was not saved',
   'rules.renames': 'Saving renames the group: {old} becomes {name}.',
+  'rules.replaces': 'There is a group {name} already. Save once more to replace it.',
   'rules.keep': 'Keep as a group',
   'rules.place': 'line {line}, column {column}',
   'rules.now': '{type} {name} now',

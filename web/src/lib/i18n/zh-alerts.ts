@@ -179,6 +179,7 @@ export const zhAlerts: Record<keyof typeof enAlerts, string> = {
   'rules.save': '保存',
   'rules.saveFailed': '未能保存',
   'rules.renames': '保存将重命名分组：{old} 变为 {name}。',
+  'rules.replaces': '已存在分组 {name}。再次保存即可替换它。',
   'rules.keep': '保存为分组',
   'rules.place': '第 {line} 行，第 {column} 列',
   'rules.now': '{type} {name} 当前结果',

@@ -31,6 +31,8 @@ use net::rpc::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status};
 
+use net::{PeerIdentity, Role};
+
 use super::messages::{fault, matchers, selectors};
 use crate::Broker;
 
@@ -40,6 +42,12 @@ const TURN_WAIT: Duration = Duration::from_secs(10);
 const MESSAGE_BYTES: usize = 512 << 10;
 /// What requests may hold: selectors, a path, the alerts of one request.
 const MAX_REQUEST_BYTES: usize = 9 << 20;
+
+/// Requests about rules and alerts that are handled at once.
+const HANDLED_AT_ONCE: usize = 64;
+
+/// What needs the scope `admin` among what is handled.
+const FOR_ADMINISTRATORS: &str = "/api/v1/notifications/test";
 
 /// A stream of answers.
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -84,13 +92,15 @@ pub struct ReadService {
     broker: Broker,
     settings: ReadSettings,
     turns: Arc<Semaphore>,
+    handling: Semaphore,
 }
 
 /// The service `Read`, to be put among the routes of [`net::server::Bound::serve_rpc`], which lets
 /// only consoles and brokers call it.
 pub fn read_service(broker: &Broker, settings: ReadSettings) -> ReadServer<ReadService> {
     let turns = Arc::new(Semaphore::new(settings.max_concurrent));
-    ReadServer::new(ReadService { broker: broker.clone(), settings, turns })
+    let handling = Semaphore::new(HANDLED_AT_ONCE);
+    ReadServer::new(ReadService { broker: broker.clone(), settings, turns, handling })
         .max_decoding_message_size(MAX_REQUEST_BYTES)
 }
 
@@ -301,6 +311,22 @@ impl Read for ReadService {
         request: Request<HandleRequest>,
     ) -> Result<Response<Self::HandleStream>, Status> {
         let routes = self.settings.of_alerting.clone();
+        let peer = request.extensions().get::<PeerIdentity>();
+        let is_console = peer.is_some_and(|peer| peer.role == Role::Console);
+        if is_console && request.get_ref().path_and_query.starts_with(FOR_ADMINISTRATORS) {
+            return Err(Status::permission_denied(
+                "this is for administrators of the broker, whom a console does not know; ask the broker \
+                 itself",
+            ));
+        }
+        // Bodies lie in memory; those of all brokers may come to this one.
+        let turn = tokio::time::timeout(TURN_WAIT, self.handling.acquire()).await;
+        let Ok(Ok(_turn)) = turn else {
+            return Err(Status::aborted(format!(
+                "{HANDLED_AT_ONCE} requests about rules and alerts are handled at the moment, which is the \
+                 limit; try again later"
+            )));
+        };
         Ok(Response::new(page::answer(routes, request.into_inner()).await?))
     }
 }

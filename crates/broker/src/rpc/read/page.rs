@@ -5,7 +5,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{Request, header};
-use net::PASSED_ON_HEADER;
+use net::PassedOn;
 use net::auth::TENANT_HEADER;
 use net::rpc::{HandleRequest, PageResponse};
 use tonic::Status;
@@ -40,7 +40,7 @@ pub(super) async fn answer(
         }
     }
     if asked.is_passed_on {
-        request = request.header(PASSED_ON_HEADER, "1");
+        request = request.extension(PassedOn);
     }
     let request = request
         .body(Body::from(asked.body))

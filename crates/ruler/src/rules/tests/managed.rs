@@ -84,11 +84,11 @@ async fn a_reload_of_files_leaves_what_is_kept() {
     let world = World::with(CHAIN);
     let bench = world.open(&Shelf::new()).expect("the rules are right");
     bench.keep("team", &group("one", "d", 1)).await.expect("it is kept");
-    let prepared = bench.rules.prepare(settings()).expect("the files are right");
+    let prepared = world.read(settings()).expect("the files are right");
     // What comes in between counts as well.
     bench.keep("team", &group("two", "e", 1)).await.expect("it is kept");
     bench.forget("team", "one").await.expect("it was there");
-    let read = bench.rules.put(prepared);
+    let read = bench.rules.put(prepared).await;
     assert_eq!((read.changes.kept, read.changes.removed), (2, 0));
     assert_eq!(bench.evaluated(), ["rules.yml/g", "team/two *"]);
     bench.kill().await;
@@ -133,8 +133,8 @@ async fn limits_hold_for_new_groups_and_not_for_changes() {
     let world = World::with(CHAIN);
     let bench = world.open(&Shelf::new()).expect("the rules are right");
     let limits = ManagedLimits { max_groups: 2, max_rules_per_group: 1 };
-    let prepared = bench.rules.prepare(RuleSettings { managed: limits, ..settings() });
-    bench.rules.put(prepared.expect("the files are right"));
+    let prepared = world.read(RuleSettings { managed: limits, ..settings() });
+    bench.rules.put(prepared.expect("the files are right")).await;
     for name in ["one", "two", "one"] {
         bench.keep("team", &group(name, "d", 1)).await.expect("it is kept");
     }
@@ -219,8 +219,8 @@ async fn a_file_that_has_the_group_as_well_goes_before() {
     let more =
         CHAIN.replace("groups:\n", "groups:\n- {name: mine, rules: [{record: z, expr: a}]}\n");
     world.write(&more);
-    let prepared = bench.rules.prepare(settings()).expect("the files are right");
-    let read = bench.rules.put(prepared);
+    let prepared = world.read(settings()).expect("the files are right");
+    let read = bench.rules.put(prepared).await;
     assert!(read.warnings[0].message.contains("comes from elsewhere"), "{:?}", read.warnings);
     assert_eq!(bench.evaluated(), ["rules.yml/g", "rules.yml/mine"]);
     // Forgetting it takes nothing from the file.

@@ -14,12 +14,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::cluster::{Duty, DutyError, HeldDuty};
+use ruler::notify::Ended;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::{Alerting, Tasks};
 
-/// After a failed start the next attempt waits so long; other brokers may take the turn meanwhile.
+/// How often it is looked whether this broker is about to leave.
+const LOOKED_EVERY: Duration = Duration::from_millis(250);
+/// After a failed start, or an end that nobody expected, the next attempt waits so long; other brokers may take the
+/// turn meanwhile.
 const REST_AFTER_FAILURE: Duration = Duration::from_secs(15);
 
 /// Waits for its turn, and works then.
@@ -57,6 +62,8 @@ enum Over {
     Leaving,
     /// The process is about to end.
     Stopping,
+    /// It ended by itself, which it should not.
+    Broken,
 }
 
 impl Turn {
@@ -97,37 +104,51 @@ impl Turn {
         self.alerting.seat.leave();
         match over {
             Over::Superseded => {
+                // Whoever has it by now tells of the same.
+                tasks.running.notifications.supersede();
                 tracing::warn!("another broker evaluates rules and notifies by now");
                 tasks.end().await;
+                return self.duty.pause();
             }
-            Over::Leaving | Over::Stopping => {
-                tasks.end().await;
-                held.give().await;
-                tracing::info!("another broker may evaluate rules and notify from now on");
-            }
+            Over::Broken => tracing::error!(
+                "what evaluates rules or notifies ended unexpectedly, see above; another broker may"
+            ),
+            Over::Leaving | Over::Stopping => {}
+        }
+        tasks.end().await;
+        held.give().await;
+        tracing::info!("another broker may evaluate rules and notify from now on");
+        if over == Over::Broken {
+            return REST_AFTER_FAILURE;
         }
         self.duty.pause()
     }
 
     /// Until it is over.
     async fn work(&mut self, held: &HeldDuty, mut tasks: Tasks) -> (Over, Tasks) {
+        let mut renewal_due = Instant::now() + held.renewed_every();
         loop {
             tokio::select! {
                 () = stopped(&mut self.stopping) => return (Over::Stopping, tasks),
-                // It ends by itself only when what it wrote did not count.
-                _ = &mut tasks.driving, if !tasks.driving.is_finished() => {
-                    return (Over::Superseded, tasks);
+                ended = &mut tasks.driving => {
+                    let is_superseded = ended.is_ok_and(|ended| ended == Ended::Superseded);
+                    return (if is_superseded { Over::Superseded } else { Over::Broken }, tasks);
                 }
-                () = tokio::time::sleep(held.renewed_every()) => {}
+                _ = &mut tasks.evaluating => return (Over::Broken, tasks),
+                () = tokio::time::sleep(LOOKED_EVERY) => {}
             }
             if self.duty.is_leaving() {
                 return (Over::Leaving, tasks);
+            }
+            if Instant::now() < renewal_due {
+                continue;
             }
             match held.renew().await {
                 // Without a majority nobody else has it either, and whoever has to be told is told.
                 Ok(()) | Err(DutyError::Unavailable(_)) => {}
                 Err(DutyError::Lost) => return (Over::Superseded, tasks),
             }
+            renewal_due = Instant::now() + held.renewed_every();
         }
     }
 }

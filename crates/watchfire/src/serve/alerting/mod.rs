@@ -35,10 +35,7 @@ use crate::config::{AlertingConfig, Config};
 use crate::rule_data::{BrokerKeep, DutyKeep, RuleQueries, RuleStore};
 
 use in_turn::InTurn;
-pub(super) use passing_on::PassingOn;
-
-/// The duty of one broker of a cluster.
-pub(super) const DUTY: &str = "alerting";
+pub(super) use passing_on::{PassingOn, Waiting};
 
 /// What of Prometheus' configuration concerns rules.
 #[derive(Debug, Clone, Default)]
@@ -78,28 +75,30 @@ pub(super) struct Alerting {
     executor: Arc<Executor>,
     /// Those elsewhere are found also while it is another's turn.
     alertmanagers: Alertmanagers,
-    /// Held while it is put in effect, so that who takes the seat has the latest.
     in_effect: Mutex<InEffect>,
+    /// Held while something is put in effect or the seat is taken, so that who takes it has the latest.
+    turn: tokio::sync::Mutex<()>,
     /// What is in effect: equal ones say the same.
     words: Mutex<String>,
     /// What ends with the process.
     working: tokio::sync::Mutex<Working>,
 }
 
-/// What rules and receivers are made from.
+/// What rules and receivers are made from, as it was read last: whoever takes over reads no file anew, which may be
+/// one that no reload would take.
+#[derive(Clone)]
 struct InEffect {
     configuration: NotifyConfiguration,
     deliver: Arc<dyn Deliver>,
-    settings: RuleSettings,
+    rules: PreparedRules,
 }
 
 impl InEffect {
-    /// What is in effect, to be compared with what is at other brokers. Blocks.
+    /// What is in effect, to be compared with what is at other brokers.
     fn in_words(&self) -> String {
         let mut hasher = DefaultHasher::new();
         self.configuration.redacted.hash(&mut hasher);
-        let receivers = hasher.finish();
-        let rules = ruler::rules::digest(&self.settings, &files());
+        let (rules, receivers) = (self.rules.digest(), hasher.finish());
         format!("rules {rules:016x}, alertmanager.yml {receivers:016x}")
     }
 }
@@ -121,10 +120,16 @@ struct Tasks {
     driving: JoinHandle<Ended>,
 }
 
+/// A task that ended was waited for by whoever noticed.
+async fn ended<T>(task: JoinHandle<T>) {
+    if !task.is_finished() {
+        let _ = task.await;
+    }
+}
+
 /// What can be put in effect: nothing about it can fail any more.
 pub(super) struct PreparedAlerting {
     in_effect: InEffect,
-    rules: Option<PreparedRules>,
     alertmanagers: PreparedAlertmanagers,
 }
 
@@ -177,10 +182,13 @@ impl Alerting {
         let deliver = deliver(&configuration, &options)?;
         tell_warnings(&configuration);
         let settings = rule_settings(&config.alerting, of_prometheus, &external_url);
-        let in_effect = InEffect { configuration, deliver, settings };
-        let read = move || (in_effect.in_words(), in_effect);
+        let read = move || {
+            let rules = read_rules(settings)?;
+            let in_effect = InEffect { configuration, deliver, rules };
+            anyhow::Ok((in_effect.in_words(), in_effect))
+        };
         let read = tokio::task::spawn_blocking(read).await;
-        let (words, in_effect) = read.context("look at the rules")?;
+        let (words, in_effect) = read.context("read the rules")??;
         let alertmanagers = Alertmanagers::default();
         alertmanagers
             .put(open_alertmanagers(&alertmanagers, &config.alerting, of_prometheus).await?);
@@ -194,18 +202,13 @@ impl Alerting {
             executor: Arc::clone(executor),
             alertmanagers,
             in_effect: Mutex::new(in_effect),
+            turn: tokio::sync::Mutex::default(),
             words: Mutex::new(words),
             working: tokio::sync::Mutex::new(Working::Nobody),
         });
         let working = match duty {
             None => Working::Alone(alerting.sit_down(None).await?),
-            Some(duty) => {
-                // What is wrong is told at the start, and not when it is this one's turn.
-                let looking = Arc::clone(&alerting);
-                let look = move || looking.check_rules(&looking.in_effect.lock().settings);
-                tokio::task::spawn_blocking(look).await.context("read the rules")??;
-                Working::InTurn(InTurn::start(&alerting, duty))
-            }
+            Some(duty) => Working::InTurn(InTurn::start(&alerting, duty)),
         };
         *alerting.working.lock().await = working;
         Ok(alerting)
@@ -213,6 +216,7 @@ impl Alerting {
 
     /// Takes up what was kept, and begins.
     async fn sit_down(self: &Arc<Self>, held: Option<Arc<HeldDuty>>) -> Result<Tasks> {
+        let _turn = self.turn.lock().await;
         let alerting = Arc::clone(self);
         let open = move || alerting.open(held);
         let opened = tokio::task::spawn_blocking(open).await.context("begin with rules")?;
@@ -222,7 +226,7 @@ impl Alerting {
     }
 
     fn open(&self, held: Option<Arc<HeldDuty>>) -> Result<(Running, Driver)> {
-        let in_effect = self.in_effect.lock();
+        let in_effect = self.in_effect.lock().clone();
         let clock = Arc::new(Clock::default());
         let keep: Arc<dyn Keep> = match &held {
             None => Arc::new(BrokerKeep(self.broker.clone())),
@@ -231,22 +235,21 @@ impl Alerting {
         let (notifications, driver) = Notifications::open(
             Arc::clone(&keep),
             &in_effect.configuration,
-            Arc::clone(&in_effect.deliver),
+            in_effect.deliver,
             self.limits.clone(),
             Arc::clone(&clock),
             self.start_delay,
         )?;
-        let parts = Parts {
-            settings: in_effect.settings.clone(),
-            files: files(),
+        let (rules, read) = Rules::open(Parts {
+            prepared: in_effect.rules,
+            forgets_at_once: held.is_none(),
             keep,
             queries: Arc::new(RuleQueries(Arc::clone(&self.executor))),
             store: Arc::new(RuleStore::new(self.broker.clone(), held)),
             notifications: notifications.clone(),
             alertmanagers: self.alertmanagers.clone(),
             clock,
-        };
-        let (rules, read) = Rules::open(parts).map_err(|faults| anyhow!("{}", faults.render()))?;
+        });
         tell_read(&read);
         let running = Running { notifications, rules };
         self.seat.take(running.clone());
@@ -267,52 +270,26 @@ impl Alerting {
         let configuration = configuration(config)?;
         let deliver = deliver(&configuration, &self.options)?;
         let settings = rule_settings(config, of_prometheus, &self.external_url);
-        let rules = match self.seat.running() {
-            None => {
-                self.check_rules(&settings)?;
-                None
-            }
-            Some(running) => {
-                let prepared = running.rules.prepare(settings.clone());
-                Some(prepared.map_err(|faults| anyhow!("{}", faults.render()))?)
-            }
-        };
+        let rules = read_rules(settings)?;
         let open = open_alertmanagers(&self.alertmanagers, config, of_prometheus);
         let alertmanagers = Handle::current().block_on(open)?;
-        let in_effect = InEffect { configuration, deliver, settings };
-        Ok(PreparedAlerting { in_effect, rules, alertmanagers })
+        let in_effect = InEffect { configuration, deliver, rules };
+        Ok(PreparedAlerting { in_effect, alertmanagers })
     }
 
-    /// Puts what was read in effect. Blocks.
-    pub(super) fn put(&self, prepared: PreparedAlerting) {
-        let PreparedAlerting { in_effect, rules, alertmanagers } = prepared;
+    /// Puts what was read in effect.
+    pub(super) async fn put(&self, prepared: PreparedAlerting) {
+        let PreparedAlerting { in_effect, alertmanagers } = prepared;
+        let _turn = self.turn.lock().await;
         self.alertmanagers.put(alertmanagers);
         tell_warnings(&in_effect.configuration);
-        let mut known = self.in_effect.lock();
         if let Some(running) = self.seat.running() {
-            let InEffect { configuration, deliver, settings } = &in_effect;
-            running.notifications.reload(configuration, Arc::clone(deliver));
-            // It may have become this one's turn since the files were read.
-            let read_now = || running.rules.prepare(settings.clone());
-            match rules.map_or_else(read_now, Ok) {
-                Ok(rules) => tell_read(&running.rules.put(rules)),
-                Err(faults) => {
-                    tracing::error!("rules stay as they were: {}", faults.render());
-                }
-            }
+            let InEffect { configuration, deliver, rules } = in_effect.clone();
+            running.notifications.reload(&configuration, deliver);
+            tell_read(&running.rules.put(rules).await);
         }
         *self.words.lock() = in_effect.in_words();
-        *known = in_effect;
-    }
-
-    fn check_rules(&self, settings: &RuleSettings) -> Result<()> {
-        match ruler::rules::check(settings, &files()) {
-            Ok(warnings) => {
-                warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-                Ok(())
-            }
-            Err(faults) => Err(anyhow!("{}", faults.render())),
-        }
+        *self.in_effect.lock() = in_effect;
     }
 
     /// What rules and what configuration of notifications are in effect, to be compared with those of others.
@@ -338,11 +315,9 @@ impl Tasks {
     /// What is under way comes to its end.
     async fn end(self) {
         self.running.rules.stop();
-        let _ = self.evaluating.await;
+        ended(self.evaluating).await;
         self.running.notifications.stop();
-        if !self.driving.is_finished() {
-            let _ = self.driving.await;
-        }
+        ended(self.driving).await;
     }
 }
 
@@ -388,6 +363,10 @@ fn cluster_about(broker: &Broker) -> ClusterAbout {
 
 fn files() -> Files {
     Arc::new(ThisMachine)
+}
+
+fn read_rules(settings: RuleSettings) -> Result<PreparedRules> {
+    PreparedRules::read(settings, &files()).map_err(|faults| anyhow!("{}", faults.render()))
 }
 
 fn configuration(config: &AlertingConfig) -> Result<NotifyConfiguration> {

@@ -11,15 +11,14 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use broker::cluster::{Duty, Holder};
 use consensus::TransportError;
-use futures_util::StreamExt;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use net::auth::Principal;
 use net::rpc::{HandleRequest, PageResponse};
-use net::{ApiError, Detour, ErrorType, PASSED_ON_HEADER, Passed};
+use net::{ApiError, Detour, ErrorType, Passed, PassedOn};
 use ruler::Seat;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use tonic::Streaming;
 
 use crate::serve::clustered::LateLinks;
 
@@ -30,8 +29,13 @@ const MAX_BODY_BYTES: usize = 8 << 20;
 const PATIENCE: Duration = Duration::from_secs(8);
 /// How long it is waited before it is tried again.
 const PAUSE: Duration = Duration::from_millis(250);
-/// How long a broker may take until it begins to answer.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
+/// How long a broker may take at least until it begins to answer, and what it answers until it is here.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(3);
+const WHOLE_WITHIN: Duration = Duration::from_secs(60);
+/// Largest answer: of fifty thousand alerts half of it.
+const MAX_ANSWER_BYTES: usize = 128 << 20;
+/// Requests that wait at a time; their bodies lie in memory.
+const MOST_WAITING: usize = 256;
 
 /// Passes requests on while another broker has the turn.
 pub(in crate::serve) struct PassingOn {
@@ -40,6 +44,16 @@ pub(in crate::serve) struct PassingOn {
     pub(in crate::serve) links: Arc<LateLinks>,
     /// Whether this broker takes turns.
     pub(in crate::serve) takes_part: bool,
+    pub(in crate::serve) waiting: Waiting,
+}
+
+/// Places for requests that are passed on.
+pub(in crate::serve) struct Waiting(Semaphore);
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Waiting(Semaphore::new(MOST_WAITING))
+    }
 }
 
 /// Why there is no answer.
@@ -57,7 +71,7 @@ impl Detour for PassingOn {
             if self.seat.is_taken() {
                 return Passed::Continue(request);
             }
-            if request.headers().contains_key(PASSED_ON_HEADER) {
+            if request.extensions().get::<PassedOn>().is_some() {
                 return Passed::Break(StatusCode::MISDIRECTED_REQUEST.into_response());
             }
             if !self.takes_part && self.duty.holder() == Holder::Nobody {
@@ -71,6 +85,13 @@ impl Detour for PassingOn {
 
 impl PassingOn {
     async fn pass_on(&self, request: Request) -> Passed {
+        let Ok(_place) = self.waiting.0.try_acquire() else {
+            let words = format!(
+                "{MOST_WAITING} requests wait for the broker that evaluates rules and notifies, which is the \
+                 limit; try again, or ask another broker"
+            );
+            return Passed::Break(refusal(&words));
+        };
         let (parts, body) = request.into_parts();
         let body = match axum::body::to_bytes(body, MAX_BODY_BYTES).await {
             Ok(body) => body,
@@ -91,19 +112,20 @@ impl PassingOn {
             if self.seat.is_taken() {
                 return Passed::Continue(Request::from_parts(parts, Body::from(body)));
             }
-            let said = match self.ask(&asked, &parts.method).await {
+            let left = until.saturating_duration_since(Instant::now());
+            let said = match self.ask(&asked, left.max(ANSWERED_WITHIN)).await {
                 Ok(answer) => return Passed::Break(answer),
-                Err(NoAnswer::Unknown(why)) => return Passed::Break(refusal(&parts, &why)),
+                Err(NoAnswer::Unknown(why)) => return Passed::Break(refusal(&why)),
                 Err(NoAnswer::Yet(why)) => why,
             };
             if Instant::now() >= until {
-                return Passed::Break(refusal(&parts, &said));
+                return Passed::Break(refusal(&said));
             }
             tokio::time::sleep(PAUSE).await;
         }
     }
 
-    async fn ask(&self, asked: &HandleRequest, method: &Method) -> Result<Response, NoAnswer> {
+    async fn ask(&self, asked: &HandleRequest, within: Duration) -> Result<Response, NoAnswer> {
         let (name, address) = match self.duty.holder() {
             Holder::Other { name, address } => (name, address),
             Holder::Own => {
@@ -122,41 +144,65 @@ impl PassingOn {
         let Some(links) = self.links.get() else {
             return Err(NoAnswer::Yet("this broker has no certificate yet".to_owned()));
         };
-        let mut answer = match links.handle(&address, asked.clone(), ANSWERED_WITHIN).await {
+        let mut answer = match links.handle(&address, asked.clone(), within).await {
             Ok(answer) => answer,
             Err(TransportError::Unreached(why)) => {
                 return Err(NoAnswer::Yet(format!(
                     "{name}, which notifies, cannot be reached: {why}"
                 )));
             }
-            Err(TransportError::Lost(why)) => return Err(lost(method, &name, &why)),
+            Err(TransportError::Lost(why)) => return Err(lost(asked, &name, &why)),
         };
-        let first = match answer.message().await {
-            Ok(Some(first)) => first,
-            Ok(None) => return Err(lost(method, &name, "it did not answer")),
-            Err(status) => return Err(lost(method, &name, &net::status_words(&status))),
+        // Read to the end: whoever is slow must not hold up what brokers say to one another on the same
+        // connection.
+        let whole = async {
+            let mut first: Option<PageResponse> = None;
+            let mut body = Vec::new();
+            while let Some(part) =
+                answer.message().await.map_err(|status| net::status_words(&status))?
+            {
+                body.extend_from_slice(&part.body);
+                if body.len() > MAX_ANSWER_BYTES {
+                    return Err(format!(
+                        "its answer is larger than {MAX_ANSWER_BYTES} bytes; ask for less"
+                    ));
+                }
+                first.get_or_insert(part);
+            }
+            Ok((first.ok_or("it did not answer")?, body))
         };
+        let whole = tokio::time::timeout(WHOLE_WITHIN, whole).await;
+        let whole = whole.unwrap_or_else(|_| Err("its answer takes too long".to_owned()));
+        let (first, body) = whole.map_err(|why| lost(asked, &name, &why))?;
         let status = u16::try_from(first.status).ok();
         let status = status.and_then(|status| StatusCode::from_u16(status).ok());
         match status {
             Some(StatusCode::MISDIRECTED_REQUEST) => Err(NoAnswer::Yet(format!(
                 "{name} evaluated rules and notified, and does not any more"
             ))),
-            Some(status) => Ok(response(status, &first, answer)),
-            None => Err(lost(method, &name, "its answer has no status")),
+            Some(status) => Ok(response(status, &first.content_type, body)),
+            None => Err(lost(asked, &name, "its answer has no status")),
         }
     }
 }
 
 /// Whether a request may have counted is not known. What changes nothing, or the same once more, is asked
 /// again.
-fn lost(method: &Method, name: &str, why: &str) -> NoAnswer {
+fn lost(asked: &HandleRequest, name: &str, why: &str) -> NoAnswer {
     let words = format!("{name}, which notifies, did not answer: {why}");
-    match *method {
-        Method::POST => {
-            NoAnswer::Unknown(format!("{words}; look whether it counts before you repeat it"))
-        }
-        _ => NoAnswer::Yet(words),
+    match is_repeatable(asked) {
+        true => NoAnswer::Yet(words),
+        false => NoAnswer::Unknown(format!("{words}; look whether it counts before you repeat it")),
+    }
+}
+
+/// A second silence would be another one, a second test is told again, and what is gone cannot be removed.
+fn is_repeatable(asked: &HandleRequest) -> bool {
+    let path = asked.path_and_query.split('?').next().unwrap_or_default();
+    match asked.method.as_str() {
+        "GET" | "HEAD" => true,
+        "POST" => !path.ends_with("/silences") && !path.ends_with("/notifications/test"),
+        _ => false,
     }
 }
 
@@ -177,14 +223,11 @@ fn described(parts: &Parts) -> HandleRequest {
     }
 }
 
-fn response(status: StatusCode, first: &PageResponse, rest: Streaming<PageResponse>) -> Response {
-    let begin = first.body.clone();
-    let rest = rest.map(|part| part.map(|part| part.body));
-    let body = futures_util::stream::iter([Ok(begin)]).chain(rest);
-    let mut response = Response::new(Body::from_stream(body));
+fn response(status: StatusCode, kind: &str, body: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    if let Ok(kind) = HeaderValue::from_str(&first.content_type)
+    if let Ok(kind) = HeaderValue::from_str(kind)
         && !kind.is_empty()
     {
         headers.insert(header::CONTENT_TYPE, kind);
@@ -196,17 +239,36 @@ fn response(status: StatusCode, first: &PageResponse, rest: Streaming<PageRespon
     response
 }
 
-/// 503, in the words of whose path it is.
-fn refusal(parts: &Parts, why: &str) -> Response {
-    let mut response = if parts.uri.path().contains("/api/v2/") {
-        (StatusCode::SERVICE_UNAVAILABLE, axum::Json(why)).into_response()
-    } else {
-        ApiError::new(ErrorType::Unavailable, why).into_response()
-    };
+/// 503; the route says it in its own words.
+fn refusal(why: &str) -> Response {
+    let mut response = ApiError::new(ErrorType::Unavailable, why).into_response();
     soon(response.headers_mut());
     response
 }
 
 fn soon(headers: &mut HeaderMap) {
     headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_count_twice_is_not_asked_again() {
+        for (method, path, expected) in [
+            ("GET", "/api/v2/silences?filter=a", true),
+            ("POST", "/api/v2/alerts", true),
+            ("POST", "/api/v2/silences", false),
+            ("POST", "/alertmanager/api/v2/silences?a=b", false),
+            ("POST", "/api/v1/notifications/test", false),
+            ("POST", "/api/v1/notifications/silence_preview", true),
+            ("POST", "/prometheus/config/v1/rules/team", true),
+            ("DELETE", "/api/v2/silence/1", false),
+        ] {
+            let (method, path_and_query) = (method.to_owned(), path.to_owned());
+            let asked = HandleRequest { method, path_and_query, ..HandleRequest::default() };
+            assert_eq!(is_repeatable(&asked), expected, "{path}");
+        }
+    }
 }
