@@ -374,7 +374,10 @@ fn labels_of_alerts_that_leave_are_relabeled() {
     assert_eq!(told(&[("alertname", "A"), ("replica", "1")]), set(&["alertname=A", "region=here"]));
     assert_eq!(told(&[("alertname", "A"), ("team", "quiet")]), None);
     // Its own labels win over those of the server.
-    assert_eq!(told(&[("region", "there"), ("team", "quiet")]), set(&["region=there", "team=quiet"]));
+    assert_eq!(
+        told(&[("region", "there"), ("team", "quiet")]),
+        set(&["region=there", "team=quiet"])
+    );
     assert_eq!(told(&[("region", "there")]), set(&["region=there"]));
 }
 
