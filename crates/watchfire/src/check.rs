@@ -15,6 +15,7 @@ use settings::{Diagnostic, Faults, Severity};
 use crate::cli::Cli;
 use crate::config::Config;
 use crate::rule_check::{self, RuleCheckArguments};
+use crate::serve::{OfPrometheus, check_alerting};
 
 /// Which files are checked.
 #[derive(Debug, Args)]
@@ -68,7 +69,7 @@ pub(crate) enum CheckSubject {
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   watchfire check --config watchfire.yml
-      every fault with file, line and column
+      every fault with file, line and column, also of alertmanager.yml and files of rules that it names
   watchfire check --prometheus-config prometheus.yml
       the same for Prometheus' file, the files it names, and what of it has no effect here
   watchfire check --promtail-config promtail.yml
@@ -185,7 +186,7 @@ fn check_own(path: &Path) -> Vec<Diagnostic> {
         Err(error) => Err(error.into()),
     };
     match loaded {
-        Ok(_) => Vec::new(),
+        Ok(config) => check_alerting(&config.alerting, &OfPrometheus::default()),
         Err(error) => match error.downcast_ref::<Faults>() {
             Some(faults) => faults.iter().cloned().collect(),
             None => vec![document.locate(&format!("{error:#}"))],
@@ -202,7 +203,15 @@ fn check_prometheus(path: &Path) -> (Vec<Diagnostic>, String) {
                 jobs => format!("; {jobs} jobs"),
             };
             let closely = loaded.check(&ThisMachine);
-            let mut found: Vec<Diagnostic> = loaded.warnings.into_iter().chain(closely).collect();
+            let rules = match Config::load(&Cli::parse_from(["watchfire"]).serve) {
+                Ok(config) => {
+                    check_alerting(&config.alerting, &OfPrometheus::of(&loaded.config, true))
+                }
+                // Of the environment, and no fault of this file.
+                Err(_) => Vec::new(),
+            };
+            let all = loaded.warnings.into_iter().chain(closely).chain(rules);
+            let mut found: Vec<Diagnostic> = all.collect();
             let main = path.to_string_lossy();
             let place = |one: &Diagnostic| (*one.file != *main, Arc::clone(&one.file), one.line);
             found.sort_by_cached_key(place);
@@ -316,6 +325,22 @@ mod tests {
             assert_eq!((one.line, one.column), (line, column), "{}", one.render());
             assert!(one.message.contains(said), "{}", one.render());
         }
+    }
+
+    #[test]
+    fn files_of_alerting_are_checked_where_they_are_named() {
+        let directory = tempfile::tempdir().expect("a directory for the test");
+        let path = |name: &str| directory.path().join(name);
+        let write = |name: &str, text: &str| std::fs::write(path(name), text).expect("written");
+        write("am.yml", "route: {receiver: nobody}\nreceivers: [{name: all}]\n");
+        write("r.yml", "groups:\n- name: g\n  rules:\n  - {record: a, expr: 'b +'}\n");
+        write("w.yml", "alertmanager: {config_file: am.yml}\nrules: {files: [r.yml, no.yml]}\n");
+        let found = check_own(&path("w.yml"));
+        let told = |file: &str| found.iter().filter(|one| one.file.ends_with(file)).count();
+        assert_eq!((told("am.yml"), told("r.yml")), (1, 1), "{found:?}");
+        write("p.yml", "rule_files: [r.yml]\n");
+        let (found, _) = check_prometheus(&path("p.yml"));
+        assert!(found.iter().any(|one| one.file.ends_with("r.yml") && one.line == 4), "{found:?}");
     }
 
     /// The public bad inputs, where they lie beside the repository.

@@ -35,7 +35,7 @@ pub(super) enum Candidate {
     /// It is new.
     New {
         config: Box<AlertmanagerConfig>,
-        client: Client,
+        client: Arc<Client>,
         discovery: Vec<(Discovery, Option<Prepared>)>,
     },
 }
@@ -73,7 +73,7 @@ impl Candidate {
         config: &AlertmanagerConfig,
         options: &ClientOptions,
     ) -> Result<Candidate, ClientError> {
-        let client = Client::open(&config.http, options).await?;
+        let client = Arc::new(Client::open(&config.http, options).await?);
         let mut discovery = Vec::with_capacity(config.discovery.len());
         for block in &config.discovery {
             discovery.push((block.clone(), Some(Prepared::new(block, options).await?)));
@@ -89,7 +89,7 @@ impl Candidate {
         };
         let view = Arc::new(View {
             config,
-            client: Arc::new(client),
+            client,
             shared: Arc::clone(shared),
             members: Mutex::default(),
             dropped: Mutex::default(),

@@ -23,6 +23,7 @@ use alerting::notify::{
     SNAPSHOT_VERSION, Silence, Snapshot,
 };
 use serde::{Deserialize, Serialize};
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::keep::{Keep, KeepError, MAX_VALUE_BYTES};
 
@@ -34,6 +35,10 @@ const HEADER_BYTES: usize = 2;
 /// A generation is not replaced before its changes take this much, and as much as what it began with:
 /// so each byte is written twice at most.
 const MIN_CHANGES_BYTES: usize = 1 << 20;
+/// Pieces of generations of before that are removed at once, beside what is written.
+const REMOVED_AT_ONCE: usize = 16;
+/// A generation of so many pieces is replaced as well: each is a key of the catalog.
+const MAX_PIECES: u64 = 2_000;
 /// A write that unpacks to more is none that was made here.
 const MAX_WRITE_BYTES: u64 = 4 << 30;
 
@@ -49,6 +54,8 @@ pub(super) struct Journal {
     added_bytes: usize,
     /// Whether something could not be written, so that only a new generation is whole.
     is_torn: bool,
+    /// Removes generations of before.
+    removing: Option<JoinHandle<()>>,
 }
 
 /// Why what was kept cannot be used.
@@ -151,6 +158,7 @@ impl Journal {
             added_bytes,
             // Pieces of a later one that never became whole go with the next.
             is_torn: *generation != newest,
+            removing: None,
         };
         Ok((known.into_snapshot(), journal))
     }
@@ -158,7 +166,8 @@ impl Journal {
     /// Nothing was kept. Numbers up to `newest` were used.
     fn new(keep: Arc<dyn Keep>, newest: u64) -> Journal {
         let (generation, next, base_bytes, added_bytes) = (newest, 0, 0, 0);
-        Journal { keep, generation, newest, next, base_bytes, added_bytes, is_torn: true }
+        let (is_torn, removing) = (true, None);
+        Journal { keep, generation, newest, next, base_bytes, added_bytes, is_torn, removing }
     }
 
     /// Proves that nobody else writes here by now.
@@ -171,7 +180,9 @@ impl Journal {
 
     /// Whether all should be written anew.
     pub(super) fn wants_everything(&self) -> bool {
-        self.is_torn || self.added_bytes > MIN_CHANGES_BYTES.max(self.base_bytes)
+        self.is_torn
+            || self.added_bytes > MIN_CHANGES_BYTES.max(self.base_bytes)
+            || self.next > MAX_PIECES
     }
 
     /// Writes changes down; they are durable when this is done.
@@ -207,7 +218,6 @@ impl Journal {
         // A number that no attempt before had: what became of that one may not be known.
         let generation = self.newest + 1;
         self.newest = generation;
-        self.remove_others().await?;
         let all = Changes {
             alerts: snapshot.alerts,
             groups: snapshot.groups,
@@ -221,18 +231,11 @@ impl Journal {
         self.generation = generation;
         self.next = next;
         (self.base_bytes, self.added_bytes, self.is_torn) = (bytes.len(), 0, false);
-        // If they stay, the next generation removes them.
-        let _ = self.remove_others().await;
-        Ok(())
-    }
-
-    async fn remove_others(&self) -> Result<(), KeepError> {
-        let own = format!("{PREFIX}{:016x}/", self.generation);
-        for (key, _) in self.keep.list(PREFIX) {
-            if key != HEAD && !key.starts_with(&own) {
-                self.keep.delete(key).await?;
-            }
-        }
+        // They may be thousands, each of which is agreed upon: nobody waits for that. If they stay, the next
+        // generation removes them.
+        let before =
+            self.removing.replace(tokio::spawn(remove(Arc::clone(&self.keep), generation)));
+        before.inspect(JoinHandle::abort);
         Ok(())
     }
 
@@ -248,6 +251,27 @@ impl Journal {
             number += 1;
         }
         Ok(number)
+    }
+}
+
+/// Removes all generations before one.
+async fn remove(keep: Arc<dyn Keep>, generation: u64) {
+    let before = format!("{PREFIX}{generation:016x}/");
+    let keys = keep.list(PREFIX).into_iter().map(|(key, _)| key);
+    let mut keys = keys.filter(|key| key != HEAD && *key < before);
+    let mut under_way = JoinSet::new();
+    loop {
+        while under_way.len() < REMOVED_AT_ONCE
+            && let Some(key) = keys.next()
+        {
+            let keep = Arc::clone(&keep);
+            under_way.spawn(async move { keep.delete(key).await });
+        }
+        match under_way.join_next().await {
+            None => return,
+            Some(Ok(Ok(()))) => {}
+            Some(_) => return,
+        }
     }
 }
 
@@ -386,6 +410,7 @@ mod tests {
         again.replace(read.clone()).await.expect("is written");
         assert!(!again.wants_everything());
         assert_eq!(Journal::open(Arc::clone(&shelf) as _).expect("opens").0, read);
+        again.removing.take().expect("it was begun").await.expect("it ends");
         let others =
             shelf.list(PREFIX).into_iter().filter(|(key, _)| key.contains("/0000000000000001/"));
         assert_eq!(others.count(), 0, "the generation of before is gone");

@@ -82,7 +82,8 @@ pub struct Tested {
 pub enum NotSaved {
     /// It is in effect, and a restart may forget it.
     #[error(
-        "it is in effect but could not be written down, so that a restart would forget it: {0}"
+        "it is in effect at this broker for now, and may be forgotten at a restart, since it could not be \
+         written down; send it again: {0}"
     )]
     Unwritten(String),
     /// Another broker is at it now.

@@ -62,6 +62,7 @@ mod tests;
 pub(crate) use agent_role::run as run_agent;
 #[cfg(test)]
 pub(crate) use alerting::receivers_of;
+pub(crate) use alerting::{OfPrometheus, check_alerting};
 pub(crate) use console_role::run as run_console;
 
 use alerting::{Alerting, PassingOn};

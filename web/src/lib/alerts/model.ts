@@ -13,6 +13,8 @@ export interface Alert {
   fingerprint: string | null;
   name: string;
   labels: Labels;
+  /** As its rule has them, and so its series: without what was added on the way. */
+  ownLabels: Labels;
   annotations: Labels;
   state: State;
   sinceMs: number;
@@ -95,6 +97,7 @@ export function merged(ofRules: readonly RuleAlert[], groups: readonly NotifiedG
           fingerprint: told.fingerprint,
           name: told.labels['alertname'] ?? '',
           labels: told.labels,
+          ownLabels: rule?.labels ?? told.labels,
           annotations: told.annotations,
           state: 'firing',
           sinceMs: Date.parse(rule?.activeAt ?? told.startsAt),
@@ -123,6 +126,7 @@ export function merged(ofRules: readonly RuleAlert[], groups: readonly NotifiedG
       fingerprint: null,
       name: rule.labels['alertname'] ?? '',
       labels: rule.labels,
+      ownLabels: rule.labels,
       annotations: rule.annotations,
       state: rule.state,
       sinceMs: Date.parse(rule.activeAt),

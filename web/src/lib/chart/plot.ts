@@ -159,7 +159,7 @@ export class Plot {
       points: { show: false, filter: (u, seriesIndex) => lonelyRows(u, seriesIndex), size: 4, width: 1, fill: colour },
     };
     if (stacked) series.fill = translucent(colour, line.faint ? 0.1 : 0.55);
-    else if (lines.length <= 2 || (line.mirrored !== undefined && !many)) series.fill = translucent(colour, 0.12);
+    else if (line.dashed !== true && (lines.length <= 2 || (line.mirrored !== undefined && !many))) series.fill = translucent(colour, 0.12);
     if (line.dashed) series.dash = [5, 4];
     if (stacked && index > 0) series.fillTo = 0;
     return series;

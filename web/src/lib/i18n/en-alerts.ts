@@ -178,6 +178,8 @@ export const enAlerts = {
   'rules.save': 'Save',
   'rules.saveFailed': 'It was not saved',
   'rules.renames': 'Saving renames the group: {old} becomes {name}.',
+  'rules.changedMeanwhile': 'Somebody else changed or removed the group {name} since you opened it. Save once more to replace it.',
+  'rules.discards': 'What you wrote is not saved. Close once more to throw it away.',
   'rules.replaces': 'There is a group {name} already. Save once more to replace it.',
   'rules.keep': 'Keep as a group',
   'rules.place': 'line {line}, column {column}',

@@ -179,6 +179,8 @@ export const zhAlerts: Record<keyof typeof enAlerts, string> = {
   'rules.save': '保存',
   'rules.saveFailed': '未能保存',
   'rules.renames': '保存将重命名分组：{old} 变为 {name}。',
+  'rules.changedMeanwhile': '打开之后，分组 {name} 已被他人修改或删除。再次保存即可替换它。',
+  'rules.discards': '修改尚未保存。再次关闭即可放弃。',
   'rules.replaces': '已存在分组 {name}。再次保存即可替换它。',
   'rules.keep': '保存为分组',
   'rules.place': '第 {line} 行，第 {column} 列',

@@ -2,9 +2,11 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | `checking` | what is wrong with the files, for whoever starts nothing |
 //! | `in_turn` | in a cluster: one broker evaluates and notifies, others wait for their turn |
 //! | `passing_on` | requests that another broker of the cluster has to answer |
 
+mod checking;
 mod in_turn;
 mod passing_on;
 
@@ -24,7 +26,9 @@ use parking_lot::Mutex;
 use receivers::{Deliverer, DeliveryOptions};
 use ruler::alertmanagers::{Alertmanagers, PreparedAlertmanagers};
 use ruler::api::{About, ClusterAbout, ClusterStatus, PeerAbout};
-use ruler::notify::{Deliver, Driver, Ended, Files, Notifications, NotifyConfiguration, Tested};
+use ruler::notify::{
+    ConfigurationError, Deliver, Driver, Ended, Files, Notifications, NotifyConfiguration, Tested,
+};
 use ruler::rules::{Parts, PreparedRules, Read, RuleSettings, Rules};
 use ruler::{Boxed, Clock, Keep, Running, Seat};
 use tokio::runtime::Handle;
@@ -34,12 +38,13 @@ use crate::check::ThisMachine;
 use crate::config::{AlertingConfig, Config};
 use crate::rule_data::{BrokerKeep, DutyKeep, RuleQueries, RuleStore};
 
+pub(crate) use checking::check_alerting;
 use in_turn::InTurn;
 pub(super) use passing_on::{PassingOn, Waiting};
 
 /// What of Prometheus' configuration concerns rules.
 #[derive(Debug, Clone, Default)]
-pub(super) struct OfPrometheus {
+pub(crate) struct OfPrometheus {
     /// Patterns of files of rules.
     pub(super) files: Vec<String>,
     pub(super) defaults: Option<Defaults>,
@@ -50,7 +55,7 @@ pub(super) struct OfPrometheus {
 
 impl OfPrometheus {
     /// `is_there` says whether there is a configuration of Prometheus at all.
-    pub(super) fn of(config: &settings::prometheus::Config, is_there: bool) -> Self {
+    pub(crate) fn of(config: &settings::prometheus::Config, is_there: bool) -> Self {
         let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
         OfPrometheus {
             files: config.rule_files.clone(),
@@ -370,9 +375,13 @@ fn read_rules(settings: RuleSettings) -> Result<PreparedRules> {
 }
 
 fn configuration(config: &AlertingConfig) -> Result<NotifyConfiguration> {
+    Ok(configuration_of(config)?)
+}
+
+fn configuration_of(config: &AlertingConfig) -> Result<NotifyConfiguration, ConfigurationError> {
     match &config.file {
         None => Ok(NotifyConfiguration::without_file(config.mode, files())),
-        Some(path) => Ok(NotifyConfiguration::load(path, config.mode, files())?),
+        Some(path) => NotifyConfiguration::load(path, config.mode, files()),
     }
 }
 

@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(8);
 /// How long it is waited before it is tried again.
 const PAUSE: Duration = Duration::from_millis(250);
 /// How long a broker may take at least until it begins to answer, and what it answers until it is here.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(3);
+const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 const WHOLE_WITHIN: Duration = Duration::from_secs(60);
 /// Largest answer: of fifty thousand alerts half of it.
 const MAX_ANSWER_BYTES: usize = 128 << 20;
@@ -125,6 +125,15 @@ impl PassingOn {
         }
     }
 
+    /// Ends when another broker, or nobody, notifies.
+    async fn another_than(&self, known: &str) {
+        let is_same =
+            |holder: Holder| matches!(holder, Holder::Other { address, .. } if address == known);
+        while is_same(self.duty.holder()) {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
     async fn ask(&self, asked: &HandleRequest, within: Duration) -> Result<Response, NoAnswer> {
         let (name, address) = match self.duty.holder() {
             Holder::Other { name, address } => (name, address),
@@ -144,7 +153,13 @@ impl PassingOn {
         let Some(links) = self.links.get() else {
             return Err(NoAnswer::Yet("this broker has no certificate yet".to_owned()));
         };
-        let mut answer = match links.handle(&address, asked.clone(), within).await {
+        let handled = tokio::select! {
+            handled = links.handle(&address, asked.clone(), within) => handled,
+            () = self.another_than(&address) => {
+                Err(TransportError::Lost("another broker has taken over from it".to_owned()))
+            }
+        };
+        let mut answer = match handled {
             Ok(answer) => answer,
             Err(TransportError::Unreached(why)) => {
                 return Err(NoAnswer::Yet(format!(
