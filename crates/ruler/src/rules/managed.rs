@@ -298,8 +298,9 @@ impl Inner {
         locked(&self.sets).check_room((language, &key), &kept, spec.rules.len(), limits)?;
         if let Err(error) = store.put(language, &key, &kept).await {
             self.doubt(&mut store, (language, key.clone()), error).await?;
-            let counts = store.read().get(&(language, key.clone())).map(|kept| kept.yaml.clone());
-            if counts != Some(kept.yaml.clone()) {
+            let all = store.read();
+            let counts = all.get(&(language, key.clone()));
+            if counts.is_none_or(|counts| counts.yaml != kept.yaml) {
                 let why = "it was not written down; send it again".to_owned();
                 return Err(KeepError::Unavailable(why).into());
             }
