@@ -287,7 +287,9 @@ mod tests {
 
     fn built(yaml: &'static str) -> Vec<Result<Built, String>> {
         let loaded = Config::load(Path::new("p.yml"), &Nothing(yaml)).expect("a configuration");
-        assert_eq!(loaded.warnings, []);
+        // Nothing of it is without effect.
+        let warns = |one: &settings::Diagnostic| one.severity == settings::Severity::Warning;
+        assert!(!loaded.warnings.iter().any(warns), "{:?}", loaded.warnings);
         let config = &loaded.config.alerting.alertmanagers[0];
         let Discovery::Static(groups) = &config.discovery[0] else { panic!("not static") };
         let mut work = LabelBuffer::new();

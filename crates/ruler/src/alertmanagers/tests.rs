@@ -205,7 +205,7 @@ async fn what_says_what_it_said_goes_on_over_a_reload() {
     assert_eq!(alertmanagers.active(), [url(&peer.address), url(&silent_address.to_string())]);
     assert_eq!(alertmanagers.dropped(), [url("gone:1")]);
     alertmanagers.send(&[alert("b")]);
-    put(&alertmanagers, "  []\n", limits).await;
+    put(&alertmanagers, "    []\n", limits).await;
     assert!(alertmanagers.active().is_empty());
     assert!(!shown(&alertmanagers).contains("alertmanager=\""));
 }

@@ -77,7 +77,8 @@ impl Deliver for Ears {
         alerts: Arc<[NotifiedAlert]>,
         _: i64,
     ) -> Boxed<'a, Vec<Tested>> {
-        assert!(alerts.is_empty());
+        assert_eq!(alerts.len(), 1);
+        assert_eq!(alerts[0].alert.labels.get("alertname"), Some("WatchfireTest"));
         let (kind, took) = ("webhook", Duration::from_millis(5));
         let failed = Outcome::Failed { message: "no such host".to_owned() };
         let delivered = Outcome::Delivered { store: None };

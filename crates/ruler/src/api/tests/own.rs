@@ -194,5 +194,7 @@ async fn a_receiver_is_tested() {
     );
     assert_eq!(world.told("POST", &at("test"), r#"{"receiver":"nobody"}"#).await.0, 404);
     assert_eq!(world.told("POST", &at("test"), "{}").await.0, 400);
+    let nameless = r#"{"receiver":"db","labels":{"":"x"}}"#;
+    assert_eq!(world.told("POST", &at("test"), nameless).await.0, 400);
     assert!(data(world.get(&at("deliveries")).await)["deliveries"] == json!([]));
 }
