@@ -58,7 +58,7 @@ impl Inner {
                 group.lock().end_later(labels);
             }
         }
-        self.counters.ended(language, &evaluation.key, timing.took, group.lock().samples());
+        self.counters.ended(language, &evaluation.key, timing, group.lock().samples());
     }
 
     async fn evaluate_stage(
