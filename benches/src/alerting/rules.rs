@@ -187,15 +187,16 @@ fn look(server: &Server, evaluations: &mut Evaluations) -> Result<String> {
 
 /// When groups are due, seconds since 1970 modulo the interval: what they record bears that time.
 fn phases(server: &Server, options: &Options) -> Result<BTreeMap<String, f64>> {
+    // As a range, since only that yields the times of samples, whatever their names are.
     let query =
-        format!("max by ({GROUP_LABEL}) (timestamp({{{GROUP_LABEL}!=\"\",__name__=~\".+:.+\"}}))");
+        format!("{{{GROUP_LABEL}!=\"\",__name__=~\"datacenter:.+\"}}[{}s]", options.interval * 2);
     let path = format!("/api/v1/query?query={}", url_encode(&query));
     let body = server.client()?.get(&path)?.successful()?;
     let answer: Value = serde_json::from_slice(&body).context("the answer is no JSON")?;
     let rows = answer["data"]["result"].as_array().context("the answer has no result")?;
     let phase = |row: &Value| -> Option<(String, f64)> {
         let group: usize = row["metric"][GROUP_LABEL].as_str()?.parse().ok()?;
-        let at: f64 = row["value"][1].as_str()?.parse().ok()?;
+        let at = row["values"].as_array()?.last()?[0].as_f64()?;
         Some((group_name(group), at % options.interval as f64))
     };
     Ok(rows.iter().filter_map(phase).collect())
