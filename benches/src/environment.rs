@@ -42,9 +42,13 @@ pub(crate) fn version(binary: &Path, package: Option<&str>) -> Result<String> {
     // Prometheus before 2.41 wrote to stderr; Debian's victoria-metrics says nothing at all.
     for said in [output.stdout, output.stderr] {
         let said = String::from_utf8_lossy(&said);
-        if let Some(version) = said.split_whitespace().find(|word| {
+        // VictoriaLogs writes its name before it: `victoria-logs-v1.52.1`.
+        let mut words =
+            said.split_whitespace().map(|word| word.rsplit_once("-v").map_or(word, |it| it.1));
+        let is_version = |word: &&str| {
             word.starts_with(|first: char| first.is_ascii_digit()) && word.contains('.')
-        }) {
+        };
+        if let Some(version) = words.find(is_version) {
             return Ok(version.trim_end_matches(',').to_owned());
         }
     }

@@ -56,6 +56,17 @@ impl Client {
         self.exchange(&head, body)
     }
 
+    /// Sends a body in JSON.
+    pub(crate) fn post_json(&mut self, path: &str, body: &[u8]) -> Result<Answer> {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n",
+            self.address,
+            body.len()
+        );
+        self.exchange(&head, body)
+    }
+
     fn exchange(&mut self, head: &str, body: &[u8]) -> Result<Answer> {
         let mut request = Vec::with_capacity(head.len() + body.len());
         request.extend_from_slice(head.as_bytes());

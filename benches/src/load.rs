@@ -159,7 +159,8 @@ impl Load {
         Ok(Load::ending_at(shape, end_ms))
     }
 
-    fn ending_at(shape: Shape, end_ms: i64) -> Load {
+    /// Encodes a load that ends at a time, which may be still to come.
+    pub(crate) fn ending_at(shape: Shape, end_ms: i64) -> Load {
         let per_host = shape.fleet.series_per_host();
         let mut instances: Vec<Instance> = (0..shape.series.div_ceil(per_host))
             .map(|index| {

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program speaks to its user")]
 
 mod agent;
+mod alerting;
 mod answers;
 mod cluster;
 mod console;
@@ -78,6 +79,8 @@ enum Benchmark {
     Rolling(rolling::Options),
     /// Lines of logs taken in, kept and found again, beside zstd and ripgrep over the same lines in files
     Logs(logs::Options),
+    /// Alerts taken, kept and told beside Alertmanager, and rules beside Prometheus
+    Alerting(alerting::Options),
     /// Many viewers of live samples over WebSocket, some of whom do not read
     Viewers(viewers::Options),
 }
@@ -140,6 +143,7 @@ fn run(benchmark: &Benchmark) -> Result<()> {
         Benchmark::Fleet(options) => (versions(&[Kind::Watchfire])?, fleet::run(options)?),
         Benchmark::Rolling(options) => (versions(&[Kind::Watchfire])?, rolling::run(options)?),
         Benchmark::Logs(options) => (logs::versions()?, logs::run(options)?),
+        Benchmark::Alerting(options) => (alerting::versions(options)?, alerting::run(options)?),
         Benchmark::Viewers(options) => (versions(&[Kind::Watchfire])?, viewers::run(options)?),
     };
     println!("{environment}");

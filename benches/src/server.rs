@@ -25,6 +25,9 @@ pub(crate) enum Kind {
     /// Of logs; Debian does not have it.
     #[value(skip)]
     VictoriaLogs,
+    /// Takes alerts and notifies.
+    #[value(skip)]
+    Alertmanager,
 }
 
 /// How often Watchfire flushes when its work put off shall fall into the measured time.
@@ -50,6 +53,7 @@ impl Kind {
             Kind::VictoriaMetrics => "victoria-metrics",
             Kind::Prometheus => "prometheus",
             Kind::VictoriaLogs => "victoria-logs",
+            Kind::Alertmanager => "prometheus-alertmanager",
         }
     }
 
@@ -97,7 +101,7 @@ impl Kind {
     /// Path that answers 200 as soon as the server says it is ready.
     fn ready_path(self) -> &'static str {
         match self {
-            Kind::Watchfire | Kind::Prometheus => "/-/ready",
+            Kind::Watchfire | Kind::Prometheus | Kind::Alertmanager => "/-/ready",
             Kind::VictoriaMetrics | Kind::VictoriaLogs => "/health",
         }
     }
@@ -123,6 +127,10 @@ pub(crate) struct Setup {
     pub(crate) flushing: Flushing,
     /// What it scrapes, as a `prometheus.yml`.
     pub(crate) scrape_config: Option<String>,
+    /// Rules that are evaluated, as a file of Prometheus.
+    pub(crate) rules: Option<String>,
+    /// Who is told of alerts, as an `alertmanager.yml`.
+    pub(crate) alertmanager_config: Option<String>,
     /// Where Watchfire takes agents.
     pub(crate) peer_listen: Option<SocketAddr>,
     /// Connections that Watchfire takes, if not as many as by default.
@@ -140,6 +148,8 @@ impl From<Flushing> for Setup {
         Setup {
             flushing,
             scrape_config: None,
+            rules: None,
+            alertmanager_config: None,
             peer_listen: None,
             max_connections: None,
             arguments: Vec::new(),
@@ -398,12 +408,19 @@ const LOCAL_TOKEN: &str = "local.token";
 const LOG: &str = "log.txt";
 const CONFIG: &str = "config.yml";
 const SCRAPE_CONFIG: &str = "prometheus.yml";
+const RULES: &str = "rules.yml";
+const ALERTMANAGER_CONFIG: &str = "alertmanager.yml";
 
 fn spawn(kind: Kind, setup: &Setup, directory: &Path, address: SocketAddr) -> Result<Child> {
     let data = directory.join(DATA);
     let config = directory.join(CONFIG);
     std::fs::create_dir_all(&data)?;
     let log = File::options().create(true).append(true).open(directory.join(LOG))?;
+    for (name, text) in [(RULES, &setup.rules), (ALERTMANAGER_CONFIG, &setup.alertmanager_config)] {
+        if let Some(text) = text {
+            std::fs::write(directory.join(name), text)?;
+        }
+    }
     let mut command = Command::new(kind.binary()?);
     match kind {
         Kind::Watchfire => {
@@ -420,6 +437,9 @@ fn spawn(kind: Kind, setup: &Setup, directory: &Path, address: SocketAddr) -> Re
             if let Some(connections) = setup.max_connections {
                 yaml.push_str(&format!("http:\n  max_connections: {connections}\n"));
             }
+            if setup.rules.is_some() {
+                yaml.push_str(&format!("rules: {{files: [{RULES}], builtin: false}}\n"));
+            }
             yaml.push_str(&setup.config);
             std::fs::write(&config, yaml)?;
             command.arg("--config").arg(&config);
@@ -427,6 +447,9 @@ fn spawn(kind: Kind, setup: &Setup, directory: &Path, address: SocketAddr) -> Re
                 let scrape_config = directory.join(SCRAPE_CONFIG);
                 std::fs::write(&scrape_config, yaml)?;
                 command.arg("--prometheus-config").arg(&scrape_config);
+            }
+            if setup.alertmanager_config.is_some() {
+                command.arg("--alertmanager-config").arg(directory.join(ALERTMANAGER_CONFIG));
             }
         }
         Kind::VictoriaMetrics => {
@@ -442,12 +465,24 @@ fn spawn(kind: Kind, setup: &Setup, directory: &Path, address: SocketAddr) -> Re
         }
         Kind::Prometheus => {
             let nothing = "global: {scrape_interval: 15s}\n";
-            std::fs::write(&config, setup.scrape_config.as_deref().unwrap_or(nothing))?;
+            let mut yaml = setup.scrape_config.clone().unwrap_or_else(|| nothing.to_owned());
+            if setup.rules.is_some() {
+                yaml.push_str(&format!("rule_files: [{RULES}]\n"));
+            }
+            std::fs::write(&config, yaml)?;
             command.arg(format!("--config.file={}", config.display()));
             command.arg(format!("--storage.tsdb.path={}", data.display()));
             command.arg(format!("--web.listen-address={address}"));
             command.arg(format!("--storage.tsdb.retention.time={RETENTION_DAYS}d"));
             command.args(["--web.enable-remote-write-receiver", "--log.level=warn"]);
+        }
+        Kind::Alertmanager => {
+            let config = directory.join(ALERTMANAGER_CONFIG);
+            command.arg(format!("--config.file={}", config.display()));
+            command.arg(format!("--storage.path={}", data.display()));
+            command.arg(format!("--web.listen-address={address}"));
+            // One alone: without an address it waits for no peers.
+            command.args(["--cluster.listen-address=", "--log.level=warn"]);
         }
     }
     command

@@ -24,7 +24,7 @@ cargo xtask <command>
   fuzz [TARGET]          list the fuzz targets, or search with one; --seconds N, or files
                          to run once instead
   bench NAME             run a benchmark side by side with its peers (ingest, query, restart,
-                         agent, scrape, fleet, cluster, rolling, viewers, hour)
+                         agent, scrape, fleet, cluster, rolling, logs, alerting, viewers, hour)
   simulate               break simulated clusters until time is over; --seconds N, --seeds N,
                          --seed S, --release
   tidy                   check the arrows between crates, sizes and names

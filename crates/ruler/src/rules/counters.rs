@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use alerting::rules::{GroupKey, SharedGroup};
+use alerting::rules::{GroupKey, SharedGroup, Timing};
 use parking_lot::Mutex;
 use wire::text_encode::TextEncoder;
 
@@ -29,6 +28,8 @@ struct OfGroup {
     missed: u64,
     evaluations: u64,
     failures: u64,
+    /// Milliseconds since 1970.
+    last_began_ms: i64,
     last_seconds: f64,
     last_samples: u64,
     late_seconds: f64,
@@ -62,11 +63,12 @@ impl RuleCounters {
         &self,
         language: RuleLanguage,
         key: &GroupKey,
-        took: Duration,
+        timing: Timing,
         samples: u64,
     ) {
         self.group(language, key, |group| {
-            group.last_seconds = took.as_secs_f64();
+            group.last_began_ms = timing.started_ms;
+            group.last_seconds = timing.took.as_secs_f64();
             group.last_samples = samples;
         });
     }
@@ -146,6 +148,12 @@ pub(crate) fn render(rules: &Rules, out: &mut TextEncoder<'_>) {
         "counter",
         "Evaluations of rules that failed.",
         &|row, _| row.failures as f64,
+    );
+    each(
+        "prometheus_rule_group_last_evaluation_timestamp_seconds",
+        "gauge",
+        "When the last evaluation of a group began, seconds since 1970.",
+        &|row, _| row.last_began_ms as f64 / 1_000.0,
     );
     each(
         "prometheus_rule_group_last_duration_seconds",

@@ -60,7 +60,7 @@ impl Inner {
                 locked(group).end_later(labels);
             }
         }
-        self.counters.ended(language, &evaluation.key, timing.took, locked(group).samples());
+        self.counters.ended(language, &evaluation.key, timing, locked(group).samples());
     }
 
     async fn evaluate_stage(
