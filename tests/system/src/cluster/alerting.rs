@@ -57,14 +57,23 @@ pub(super) fn one_notifies(scratch: &Scratch) -> Result<String> {
             .wait_for("an alert", |message| firing(message).contains_key(&format!("At{at}")))?;
     }
 
-    // Killed: another goes on.
+    // So it does with groups of rules.
     let first = holder(&site)?;
+    let group = "name: kept\nrules:\n- {alert: Kept, expr: vector(1)}\n";
+    let keeps = site.members[(first + 2) % 3].client();
+    let kept = keeps.post("/prometheus/config/v1/rules/team", &[], group.as_bytes())?;
+    ensure!(kept.status == 202, "a group: {} {}", kept.status, kept.text());
+    listener.wait_for("a kept group", |message| firing(message).contains_key("Kept"))?;
+
+    // Killed: another goes on.
     site.members[first].kill()?;
     let begin = Instant::now();
     let survivor = (first + 1) % 3;
     fire_at_last(&site, survivor, "Survivor")?;
     let taken = begin.elapsed();
     listener.wait_for("one after the kill", |message| firing(message).contains_key("Survivor"))?;
+    let there = site.members[survivor].client().get("/prometheus/config/v1/rules/team/kept")?;
+    ensure!(there.status == 200 && there.text() == group, "the group is {}", there.text());
     site.members[first].start_again()?;
 
     // Frozen: another takes over, and what wakes up tells nobody.
@@ -94,11 +103,15 @@ pub(super) fn one_notifies(scratch: &Scratch) -> Result<String> {
     ensure!(reloaded.status == 200, "reload: {}", reloaded.text());
     told.with_context(|| site.members[third].stderr())?;
     // Back together they have one state again.
+    for at in 0..site.members.len() {
+        fire_at_last(&site, others[0], &format!("Silenced{at}"))?;
+    }
     fire_at_last(&site, others[0], "Together")?;
     listener.wait_for("one at the end", |message| firing(message).contains_key("Together"))?;
     sleep(QUIET);
     let counts = told_of(&listener)?;
     for (name, count) in counts {
+        ensure!(!name.starts_with("Silenced"), "{name} was told although it is silenced");
         let most = if name == "Alone" { 2 } else { 1 };
         ensure!(count <= most, "{name} was told {count} times");
     }
