@@ -216,7 +216,11 @@ fn ask(
             format!("{:.2}", asked.read_bytes as f64 * 100.0 / stored as f64),
             format!("{scan_ms:.0}"),
             format!("{:.1} x", scan_ms / asked.p50_ms),
-            peer.map_or("-".to_owned(), |peer| format!("{:.1}", peer.p50_ms)),
+            peer.map_or("-".to_owned(), |peer| match peer.found == asked.found {
+                true => format!("{:.1}", peer.p50_ms),
+                // Another question, perhaps, or a wrong one.
+                false => format!("{:.1} ({} found)", peer.p50_ms, grouped(peer.found)),
+            }),
             peer.map_or("-".to_owned(), |peer| format!("{:.1} x", peer.p50_ms / asked.p50_ms)),
         ]);
     }

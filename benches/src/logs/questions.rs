@@ -72,7 +72,7 @@ fn of(form: Form, lines: u64) -> Vec<Question> {
                 Question {
                     name: "rare word, over everything",
                     query: "{job=~\".+\"} |= \"inventory-backend\"".to_owned(),
-                    logsql: "\"inventory-backend\"".to_owned(),
+                    logsql: "message:\"inventory-backend\"".to_owned(),
                     limit: Some(lines.div_ceil(RARE) as usize + 1),
                     scan: words(&["--count", "--fixed-strings", "inventory-backend"]),
                     of: None,
