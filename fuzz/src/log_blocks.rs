@@ -1,6 +1,5 @@
 //! Blocks of logs, and the payloads of the log they are made from.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use blockstore::{BlobWriter, Blobs, BlockFormat, DiskBlobs, InMemory, MemoryDisk, MergeInput};
@@ -13,39 +12,31 @@ use model::{DEFAULT_TENANT, Labels, LogBatch, TimeRange};
 /// A block of damaged counters may tell of more lines than could be there; nobody waits for all of them.
 const MOST_LINES: usize = 10_000;
 
-/// A block: refused, or read by every way there is to its end or to a fault with a place. What is searched for is
-/// among all lines, and what is counted is as much as there are.
+/// A block: refused, or read by every way there is to its end or to a fault with a place. Where checksums count
+/// nothing, parts of a block may say different things: that is why there are checksums.
 pub(crate) fn log_block(bytes: &[u8]) {
     let cache = IndexCache::new(0);
     let Ok(block) = LogBlock::open(Arc::new(InMemory(bytes.to_vec())), &cache) else { return };
     let block = Arc::new(block);
     let all = || Query::new(Vec::new(), NsRange::all());
     let source = || vec![Source::block(Arc::clone(&block))];
-    let lines = |query: Query| -> Option<Vec<(i64, Vec<u8>)>> {
-        let mut entries = Entries::new(query, source()).ok()?;
-        let mut lines = Vec::new();
-        while let Some(entry) = entries.next_entry().ok()? {
-            assert_eq!(entry.line.len() as u64, entry.line_bytes);
-            lines.push((entry.timestamp_ns, entry.line.to_vec()));
-            if lines.len() > MOST_LINES {
-                return None;
+    let is_read = |query: Query| -> bool {
+        let Ok(mut entries) = Entries::new(query, source()) else { return false };
+        for _ in 0..MOST_LINES {
+            match entries.next_entry() {
+                Ok(Some(_)) => {}
+                Ok(None) => return true,
+                Err(error) => {
+                    assert!(!error.to_string().is_empty());
+                    return false;
+                }
             }
         }
-        Some(lines)
+        false
     };
-    let found = lines(all());
-    let backwards = lines(all().in_order(Order::Backward));
-    let searched = lines(all().with_needle(b"took").with_field("level", "error"));
-    if let Some(found) = &found {
-        if let Some(backwards) = &backwards {
-            assert_eq!(found.len(), backwards.len());
-        }
-        let known: BTreeSet<&(i64, Vec<u8>)> = found.iter().collect();
-        for line in searched.iter().flatten() {
-            assert!(known.contains(line), "a search finds what is not there");
-            assert!(line.1.windows(4).any(|piece| piece == b"took"), "{line:?}");
-        }
-    }
+    let is_whole = is_read(all());
+    is_read(all().in_order(Order::Backward));
+    is_read(all().with_needle(b"took").with_field("level", "error"));
     let mut counted = 0_u64;
     let _ = count(&all(), source(), &mut |_, _| true, &mut |count| {
         counted = counted.saturating_add(count.lines);
@@ -55,7 +46,7 @@ pub(crate) fn log_block(bytes: &[u8]) {
     let mut out: Box<dyn BlobWriter> = blobs.create("blocks/b").expect("memory");
     let input = |block| MergeInput { block, deletes: Vec::new() };
     let inputs = [input(Arc::clone(&block)), input(block)];
-    if found.is_some() {
+    if is_whole {
         let _ = format.merge(&inputs, TimeRange::all(), 1, &mut *out);
     }
 }
