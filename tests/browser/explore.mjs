@@ -7,12 +7,15 @@ const BOUNDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5];
 const PER_STEP = [40, 25, 18, 9, 5, 2, 1];
 const TRACE = '4bf92f3577b34da6a3ce929d0e0e4736';
 
-/** A classic histogram with an exemplar in its third bucket, from ten minutes ago until now. */
-function openMetrics(now) {
+/**
+ * A classic histogram with an exemplar in its third bucket, from ten minutes ago until now; or its points from one on,
+ * without exemplars.
+ */
+function openMetrics(now, first = 0) {
   const lines = ['# TYPE shop_request_seconds histogram', '# HELP shop_request_seconds Time of a request.', '# UNIT shop_request_seconds seconds'];
   for (const pod of ['a', 'b']) {
     const labels = `job="shop",pod="${pod}"`;
-    for (let step = 0; step <= STEPS; step++) {
+    for (let step = first; step <= STEPS; step++) {
       const at = (now - (STEPS - step) * STEP_MS) / 1000;
       let count = 0;
       for (const [i, requests] of PER_STEP.entries()) {
@@ -20,7 +23,7 @@ function openMetrics(now) {
         const slow = step > 15 && step < 25 && i > 2 ? 8 : 1;
         count += requests * slow * (step + 1);
         const le = BOUNDS[i] === undefined ? '+Inf' : String(BOUNDS[i]);
-        const exemplar = i === 2 && pod === 'a' && step % 4 === 0 ? ` # {trace_id="${TRACE}",pod="${pod}"} 0.2${step % 10} ${at - 1}` : '';
+        const exemplar = first === 0 && i === 2 && pod === 'a' && step % 4 === 0 ? ` # {trace_id="${TRACE}",pod="${pod}"} 0.2${step % 10} ${at - 1}` : '';
         lines.push(`shop_request_seconds_bucket{${labels},le="${le}"} ${count} ${at}${exemplar}`);
       }
       lines.push(`shop_request_seconds_count{${labels}} ${count} ${at}`, `shop_request_seconds_sum{${labels}} ${count / 5} ${at}`);
@@ -68,7 +71,12 @@ export async function importDistributions(base) {
   const [beganMs, again] = [now - 3_600_000, 60_000];
   await send('/v1/metrics', 'application/json', JSON.stringify(otlp(now, beganMs)));
   // What is asked for now, minutes later on a busy machine, is still there.
-  setInterval(() => void send('/v1/metrics', 'application/json', JSON.stringify(otlp(Date.now(), beganMs, STEPS))).catch(() => {}), again).unref();
+  const goOn = async () => {
+    const at = Date.now();
+    await send('/api/v1/import/prometheus', 'application/openmetrics-text; version=1.0.0', openMetrics(at, STEPS));
+    await send('/v1/metrics', 'application/json', JSON.stringify(otlp(at, beganMs, STEPS)));
+  };
+  setInterval(() => void goOn().catch(() => {}), again).unref();
 }
 
 const CLASSIC = 'sum by (le) (rate(shop_request_seconds_bucket[1m]))';
