@@ -236,6 +236,6 @@ impl HeldDuty {
 
     /// Gives it back, so that others need not wait.
     pub async fn give(&self) {
-        self.held.give_back().await;
+        self.held.give().await;
     }
 }

@@ -154,7 +154,7 @@ impl Leases {
         claim: LeaseClaim,
         deadline: Duration,
     ) -> Result<u64, ProposeError> {
-        let for_ms = i64::try_from(self.over_after.as_millis()).expect("a minute");
+        let for_ms = i64::try_from(self.over_after.as_millis()).expect("seconds");
         let until_ms = (self.now_ms)().saturating_add(for_ms);
         let (job, holder) = (job.to_owned(), self.own);
         let command = Command::TakeLease { job, holder, claim, until_ms };
@@ -217,11 +217,7 @@ impl Held {
     }
 
     /// Gives the lease back.
-    pub(super) async fn give(self) {
-        self.give_back().await;
-    }
-
-    pub(super) async fn give_back(&self) {
+    pub(super) async fn give(&self) {
         let command = Command::GiveLease { job: self.job.clone(), term: self.term };
         // If it is not, it ends by itself.
         let _ = self.leases.consensus.propose(command, AGREE_DEADLINE).await;

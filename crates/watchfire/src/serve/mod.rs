@@ -257,14 +257,8 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     let seat = alerting.as_ref().map(|alerting| alerting.seat().clone()).unwrap_or_default();
     let seat = match (&cluster, duty) {
         (Some(cluster), Some(duty)) => {
-            let (links, takes_part) = (cluster.links(), alerting.is_some());
-            let detour = PassingOn {
-                seat: seat.clone(),
-                duty,
-                links,
-                takes_part,
-                waiting: alerting::Waiting::default(),
-            };
+            let takes_part = alerting.is_some();
+            let detour = PassingOn::new(seat.clone(), duty, cluster.links(), takes_part);
             seat.with_detour(Arc::new(detour))
         }
         _ => seat,

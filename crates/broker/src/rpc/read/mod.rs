@@ -28,10 +28,9 @@ use net::rpc::{
     SelectRequest, SelectResponse, SeriesRequest, SeriesResponse, StateRequest, StateResponse,
     SubscribeRequest,
 };
+use net::{PeerIdentity, Role};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status};
-
-use net::{PeerIdentity, Role};
 
 use super::messages::{fault, matchers, selectors};
 use crate::Broker;

@@ -3,16 +3,16 @@
 use receivers::DeliveryOptions;
 use ruler::notify::{ConfigurationError, NotifyConfiguration};
 use ruler::rules::PreparedRules;
-use settings::{Diagnostic, Severity};
+use settings::Diagnostic;
 
-use super::{OfPrometheus, configuration_of, deliver, files, rule_settings};
+use super::{OfPrometheus, configuration, deliver, files, rule_settings};
 use crate::config::AlertingConfig;
 
 /// Everything that is wrong or odd in `alertmanager.yml` and in the files of rules that `config` and Prometheus' configuration
 /// name, as a start would find it.
 pub(crate) fn check_alerting(config: &AlertingConfig, of: &OfPrometheus) -> Vec<Diagnostic> {
     let url = "http://127.0.0.1";
-    let mut found = match configuration_of(config) {
+    let mut found = match configuration(config) {
         Ok(configuration) => of_configuration(&configuration, url),
         Err(ConfigurationError::Faults(faults)) => faults.iter().cloned().collect(),
         Err(ConfigurationError::Template { file, reason, .. }) => {
@@ -31,10 +31,7 @@ fn of_configuration(configuration: &NotifyConfiguration, url: &str) -> Vec<Diagn
     let mut found = configuration.warnings.clone();
     if let Err(error) = deliver(configuration, &DeliveryOptions::operator(url)) {
         let file = configuration.file.as_ref().map(|path| path.display().to_string());
-        let message = format!("{error:#}");
-        let mut fault = Diagnostic::of_file(&file.unwrap_or_default(), message, None);
-        fault.severity = Severity::Error;
-        found.push(fault);
+        found.push(Diagnostic::of_file(&file.unwrap_or_default(), format!("{error:#}"), None));
     }
     found
 }

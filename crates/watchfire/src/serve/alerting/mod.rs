@@ -40,7 +40,7 @@ use crate::rule_data::{BrokerKeep, DutyKeep, RuleQueries, RuleStore};
 
 pub(crate) use checking::check_alerting;
 use in_turn::InTurn;
-pub(super) use passing_on::{PassingOn, Waiting};
+pub(super) use passing_on::PassingOn;
 
 /// What of Prometheus' configuration concerns rules.
 #[derive(Debug, Clone, Default)]
@@ -83,8 +83,6 @@ pub(super) struct Alerting {
     in_effect: Mutex<InEffect>,
     /// Held while something is put in effect or the seat is taken, so that who takes it has the latest.
     turn: tokio::sync::Mutex<()>,
-    /// What is in effect: equal ones say the same.
-    words: Mutex<String>,
     /// What ends with the process.
     working: tokio::sync::Mutex<Working>,
 }
@@ -96,15 +94,22 @@ struct InEffect {
     configuration: NotifyConfiguration,
     deliver: Arc<dyn Deliver>,
     rules: PreparedRules,
+    /// To be compared with what is at other brokers: equal ones say the same.
+    words: String,
 }
 
 impl InEffect {
-    /// What is in effect, to be compared with what is at other brokers.
-    fn in_words(&self) -> String {
+    /// Blocks: of thousands of rules a digest takes a while.
+    fn new(
+        configuration: NotifyConfiguration,
+        deliver: Arc<dyn Deliver>,
+        rules: PreparedRules,
+    ) -> InEffect {
         let mut hasher = DefaultHasher::new();
-        self.configuration.redacted.hash(&mut hasher);
-        let (rules, receivers) = (self.rules.digest(), hasher.finish());
-        format!("rules {rules:016x}, alertmanager.yml {receivers:016x}")
+        configuration.redacted.hash(&mut hasher);
+        let (of_rules, receivers) = (rules.digest(), hasher.finish());
+        let words = format!("rules {of_rules:016x}, alertmanager.yml {receivers:016x}");
+        InEffect { configuration, deliver, rules, words }
     }
 }
 
@@ -189,11 +194,10 @@ impl Alerting {
         let settings = rule_settings(&config.alerting, of_prometheus, &external_url);
         let read = move || {
             let rules = read_rules(settings)?;
-            let in_effect = InEffect { configuration, deliver, rules };
-            anyhow::Ok((in_effect.in_words(), in_effect))
+            anyhow::Ok(InEffect::new(configuration, deliver, rules))
         };
         let read = tokio::task::spawn_blocking(read).await;
-        let (words, in_effect) = read.context("read the rules")??;
+        let in_effect = read.context("read the rules")??;
         let alertmanagers = Alertmanagers::default();
         alertmanagers
             .put(open_alertmanagers(&alertmanagers, &config.alerting, of_prometheus).await?);
@@ -208,7 +212,6 @@ impl Alerting {
             alertmanagers,
             in_effect: Mutex::new(in_effect),
             turn: tokio::sync::Mutex::default(),
-            words: Mutex::new(words),
             working: tokio::sync::Mutex::new(Working::Nobody),
         });
         let working = match duty {
@@ -278,7 +281,7 @@ impl Alerting {
         let rules = read_rules(settings)?;
         let open = open_alertmanagers(&self.alertmanagers, config, of_prometheus);
         let alertmanagers = Handle::current().block_on(open)?;
-        let in_effect = InEffect { configuration, deliver, rules };
+        let in_effect = InEffect::new(configuration, deliver, rules);
         Ok(PreparedAlerting { in_effect, alertmanagers })
     }
 
@@ -289,17 +292,16 @@ impl Alerting {
         self.alertmanagers.put(alertmanagers);
         tell_warnings(&in_effect.configuration);
         if let Some(running) = self.seat.running() {
-            let InEffect { configuration, deliver, rules } = in_effect.clone();
+            let InEffect { configuration, deliver, rules, .. } = in_effect.clone();
             running.notifications.reload(&configuration, deliver);
             tell_read(&running.rules.put(rules).await);
         }
-        *self.words.lock() = in_effect.in_words();
         *self.in_effect.lock() = in_effect;
     }
 
     /// What rules and what configuration of notifications are in effect, to be compared with those of others.
     pub(super) fn in_words(&self) -> String {
-        self.words.lock().clone()
+        self.in_effect.lock().words.clone()
     }
 
     /// Ends both, when nobody asks any more.
@@ -374,11 +376,7 @@ fn read_rules(settings: RuleSettings) -> Result<PreparedRules> {
     PreparedRules::read(settings, &files()).map_err(|faults| anyhow!("{}", faults.render()))
 }
 
-fn configuration(config: &AlertingConfig) -> Result<NotifyConfiguration> {
-    Ok(configuration_of(config)?)
-}
-
-fn configuration_of(config: &AlertingConfig) -> Result<NotifyConfiguration, ConfigurationError> {
+fn configuration(config: &AlertingConfig) -> Result<NotifyConfiguration, ConfigurationError> {
     match &config.file {
         None => Ok(NotifyConfiguration::without_file(config.mode, files())),
         Some(path) => NotifyConfiguration::load(path, config.mode, files()),

@@ -39,21 +39,11 @@ const MOST_WAITING: usize = 256;
 
 /// Passes requests on while another broker has the turn.
 pub(in crate::serve) struct PassingOn {
-    pub(in crate::serve) seat: Seat,
-    pub(in crate::serve) duty: Arc<Duty>,
-    pub(in crate::serve) links: Arc<LateLinks>,
-    /// Whether this broker takes turns.
-    pub(in crate::serve) takes_part: bool,
-    pub(in crate::serve) waiting: Waiting,
-}
-
-/// Places for requests that are passed on.
-pub(in crate::serve) struct Waiting(Semaphore);
-
-impl Default for Waiting {
-    fn default() -> Self {
-        Waiting(Semaphore::new(MOST_WAITING))
-    }
+    seat: Seat,
+    duty: Arc<Duty>,
+    links: Arc<LateLinks>,
+    takes_part: bool,
+    waiting: Semaphore,
 }
 
 /// Why there is no answer.
@@ -84,8 +74,18 @@ impl Detour for PassingOn {
 }
 
 impl PassingOn {
+    /// `takes_part` says whether this broker takes turns.
+    pub(in crate::serve) fn new(
+        seat: Seat,
+        duty: Arc<Duty>,
+        links: Arc<LateLinks>,
+        takes_part: bool,
+    ) -> Self {
+        PassingOn { seat, duty, links, takes_part, waiting: Semaphore::new(MOST_WAITING) }
+    }
+
     async fn pass_on(&self, request: Request) -> Passed {
-        let Ok(_place) = self.waiting.0.try_acquire() else {
+        let Ok(_place) = self.waiting.try_acquire() else {
             let words = format!(
                 "{MOST_WAITING} requests wait for the broker that evaluates rules and notifies, which is the \
                  limit; try again, or ask another broker"
