@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alerting::rules::{
-    Defaults, Expression, GroupSpec, RuleLimits, RuleSet, RuleTemplates, Sample, Surroundings,
-    Timing, compile_groups,
+    Defaults, Expression, GroupSpec, NoEvidence, RuleLimits, RuleSet, RuleTemplates, Sample,
+    Surroundings, Timing, compile_groups,
 };
 use model::{Labels, Matcher};
 use settings::prometheus::rules::{Rule, RuleFile, RuleGroup, RuleKind};
@@ -64,6 +64,7 @@ fn measure(what: &str, groups: usize, rules: usize, alerts: usize) {
     let query = |_: &str, _: i64| Ok(Vec::new());
     let templates = RuleTemplates {
         query: &query,
+        evidence: &NoEvidence,
         histogram_text: |_| String::new(),
         limits: alerting::templates::Limits::default(),
     };

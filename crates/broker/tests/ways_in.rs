@@ -345,7 +345,8 @@ async fn what_is_no_sample_is_answered_as_victoriametrics_does() {
     }
     let get = Request::get("/query?g0.expr=up").body(Body::empty()).expect("a request");
     let response = ways.router.clone().oneshot(get).await.expect("answers");
-    assert_eq!(response.headers()["location"], "/explore", "as a browser knows it of Prometheus");
+    let location = &response.headers()["location"];
+    assert_eq!(location, "/explore?q=up", "as a browser knows it of Prometheus");
     let answer = ways.send("/api/v1/import/native", "", "x").await;
     assert!(answer.text.contains("/api/v1/export --data-urlencode"), "{}", answer.text);
     assert_eq!(answer.status, StatusCode::BAD_REQUEST);

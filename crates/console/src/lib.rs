@@ -50,12 +50,13 @@ pub use log_data::{
     Begun, EachLine, LineFeed, LineFilterTest, LogCount, LogFault, LogReads, LogRequest,
     LogSnapshot, NewLines, NextLines, TakesCount,
 };
+pub use loki::FoundLine;
 pub use params::parse_time_ms;
 pub use remote::{
     BrokerStatus, Brokers, ClusterSettings, ClusterStatus, RemoteSettings, RemoteState,
     elsewhere_routes, passed_on_alerting_routes, passed_on_log_routes, passed_on_routes,
 };
-pub use rule_queries::RuleLanguage;
+pub use rule_queries::{FoundExemplar, RuleLanguage};
 pub use spread::{EvaluateParts, EvaluationService, Worker, Workers, evaluation_service};
 pub use storage::{LINE, LineDelete, Storage, StorageError, StoredBlock};
 pub use targets::{ActiveTarget, DroppedTarget, RelabelStep, TargetMetadata, Targets};

@@ -2,18 +2,22 @@
 
 use std::sync::Arc;
 
+use logql::behind::Behind;
 use logql::metric::{EvalOptions, Evaluation, Steps};
-use logql::syntax::ast::Expr as LogQuery;
-use model::{Labels, METRIC_NAME, TenantName};
+use logql::syntax::ast::{Expr as LogQuery, LogExpr};
+use model::{Exemplar, Labels, METRIC_NAME, SeriesExemplars, TenantName, TimeRange};
 use net::{ApiError, ErrorType};
 use promql::{InstantSample, QueryValue, RangeSeries};
 
 use crate::execute::{Executor, Job};
-use crate::loki;
+use crate::loki::{self, FoundLine};
+use crate::respond::source_error;
 use crate::running::{Asked, Language};
 
 /// Stands for a client in the list of running queries.
 const CLIENT: &str = "rules";
+/// Exemplars are looked for in so long a time at least, milliseconds: most rules alert on the last samples.
+const LEAST_RANGE_MS: i64 = 5 * 60_000;
 
 /// The language of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -138,6 +142,156 @@ impl Executor {
         })
         .await
     }
+}
+
+/// An exemplar.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FoundExemplar {
+    /// Itself.
+    pub exemplar: Exemplar,
+    /// Labels of its series.
+    pub series: Labels,
+}
+
+impl Executor {
+    /// The newest lines that a rule over lines counted for the series with `labels`, newest first. What cannot
+    /// be read is left out: a message that lacks lines is better than none.
+    ///
+    /// # Errors
+    /// The rule is none, or its lines cannot be read.
+    pub async fn lines_behind(
+        self: &Arc<Self>,
+        tenant: TenantName,
+        rule: &str,
+        labels: &Labels,
+        t_ms: i64,
+        most: usize,
+    ) -> Result<Vec<FoundLine>, String> {
+        let expr = logql::syntax::parse_metric(rule).map_err(|error| error.to_string())?;
+        let windows = logql::behind::behind(&expr, labels.iter());
+        let at_ns = t_ms.saturating_mul(1_000_000);
+        let windows = windows.into_iter().map(|Behind { log, interval, offset }| {
+            // Windows leave their beginning out and have their end.
+            let end_ns = at_ns.saturating_sub(offset).saturating_add(1);
+            (log, (end_ns.saturating_sub(interval), end_ns))
+        });
+        self.newest_lines(tenant, rule, windows.collect(), most).await
+    }
+
+    /// The newest lines of a query from `start_ms` on, up to and at `end_ms`, newest first, as above.
+    ///
+    /// # Errors
+    /// It is none, yields numbers, or its lines cannot be read.
+    pub async fn lines_of(
+        self: &Arc<Self>,
+        tenant: TenantName,
+        text: &str,
+        (start_ms, end_ms): (i64, i64),
+        most: usize,
+    ) -> Result<Vec<FoundLine>, String> {
+        let expr = logql::syntax::parse(text).map_err(|error| error.to_string())?;
+        logql::compile::check(&expr).map_err(|error| error.to_string())?;
+        let LogQuery::Log(log) = expr else {
+            return Err(format!("{text} yields numbers; a query that yields lines is wanted"));
+        };
+        let ns = |ms: i64| ms.saturating_mul(1_000_000);
+        let range = (ns(start_ms), ns(end_ms).saturating_add(1));
+        self.newest_lines(tenant, text, vec![(log, range)], most).await
+    }
+
+    /// The lines of the first of several windows that has any.
+    async fn newest_lines(
+        self: &Arc<Self>,
+        tenant: TenantName,
+        text: &str,
+        windows: Vec<(LogExpr, (i64, i64))>,
+        most: usize,
+    ) -> Result<Vec<FoundLine>, String> {
+        let Some((_, (start_ns, end_ns))) = windows.first() else { return Ok(Vec::new()) };
+        let ms = |ns: i64| ns.div_euclid(1_000_000);
+        let asked = Asked {
+            language: Language::Logql,
+            text: text.to_owned(),
+            times_ms: (ms(*start_ns), ms(*end_ns), 0),
+            client: CLIENT.to_owned(),
+            tenant,
+        };
+        let found = self.in_time_for_rule(asked, move |data, work| {
+            let snapshot = data.logs(work).map_err(loki::data_error)?;
+            for (log, range) in &windows {
+                let found = loki::newest(log, *range, most, &*snapshot)?;
+                data.count_samples(snapshot.reads().lines);
+                if !found.is_empty() {
+                    return Ok(found);
+                }
+            }
+            Ok(Vec::new())
+        });
+        found.await.map_err(|error| error.message)
+    }
+
+    /// The newest exemplars of the series that an expression reads and that do not contradict `labels`, from
+    /// `start_ms` on, up to and at `end_ms`, newest first.
+    ///
+    /// # Errors
+    /// It is none, or exemplars cannot be read.
+    pub async fn exemplars_behind(
+        self: &Arc<Self>,
+        tenant: TenantName,
+        rule: &str,
+        labels: &Labels,
+        t_ms: i64,
+        most: usize,
+    ) -> Result<Vec<FoundExemplar>, String> {
+        let expr = promql::parse(rule).map_err(|error| error.to_string())?;
+        let selectors = promql::selectors_of(&expr);
+        if selectors.is_empty() {
+            return Ok(Vec::new());
+        }
+        let start_ms = t_ms.saturating_sub(promql::longest_range_ms(&expr).max(LEAST_RANGE_MS));
+        let range = TimeRange::new(start_ms, t_ms.saturating_add(1));
+        let asked = Asked {
+            language: Language::Promql,
+            text: rule.to_owned(),
+            times_ms: (start_ms, t_ms, 0),
+            client: CLIENT.to_owned(),
+            tenant,
+        };
+        let labels = labels.clone();
+        let found = self.in_time_for_rule(asked, move |data, work| {
+            let view = data.snapshot(work).map_err(source_error)?;
+            let found = view.exemplars(&selectors, range).map_err(source_error)?;
+            Ok(newest_exemplars(found, &labels, most))
+        });
+        found.await.map_err(|error| error.message)
+    }
+}
+
+/// The newest of the exemplars of series that have no other values for `labels`: what the rule's aggregations
+/// leave out of them says nothing, nor does what they add.
+fn newest_exemplars(
+    found: Vec<SeriesExemplars>,
+    labels: &Labels,
+    most: usize,
+) -> Vec<FoundExemplar> {
+    let agrees = |series: &Labels| {
+        let same = |name: &str, value: &str| series.get(name).is_none_or(|has| has == value);
+        labels
+            .iter()
+            .filter(|(name, _)| *name != METRIC_NAME)
+            .all(|(name, value)| same(name, value))
+    };
+    let of_series = found.into_iter().filter(|series| agrees(&series.labels));
+    let mut all: Vec<FoundExemplar> = of_series
+        .flat_map(|SeriesExemplars { labels, exemplars }| {
+            exemplars
+                .into_iter()
+                .map(move |exemplar| FoundExemplar { exemplar, series: labels.clone() })
+        })
+        .collect();
+    all.sort_by(|a, b| b.exemplar.order(&a.exemplar));
+    all.truncate(most);
+    all
 }
 
 fn number(t_ms: i64, value: f64) -> InstantSample {

@@ -46,8 +46,7 @@ pub(crate) async fn serve(method: Method, uri: Uri, headers: HeaderMap) -> Respo
         return respond(page, &method, &headers);
     }
     if is_moved {
-        // Where Prometheus has its expression browser.
-        return redirect("/explore");
+        return redirect(&net::expression_browser(uri.query().unwrap_or_default()));
     }
     let is_route = is_route(path);
     if !is_route && !says(&headers, &ACCEPT, "text/html") {
@@ -85,10 +84,14 @@ fn is_route(path: &str) -> bool {
     matches!(path, "" | "hosts" | "explore") || host || others.contains(&path)
 }
 
-fn redirect(to: &'static str) -> Response {
+fn redirect(to: &str) -> Response {
     let mut response = Response::new(Body::empty());
+    let Ok(to) = HeaderValue::from_str(to) else {
+        *response.status_mut() = StatusCode::NOT_FOUND;
+        return response;
+    };
     *response.status_mut() = StatusCode::FOUND;
-    response.headers_mut().insert(LOCATION, HeaderValue::from_static(to));
+    response.headers_mut().insert(LOCATION, to);
     response
 }
 

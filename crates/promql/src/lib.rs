@@ -34,7 +34,7 @@ pub use parse_error::{DurationError, ParseError, Position};
 pub use parser::{parse, parse_duration, parse_selector};
 pub use printer::{format_duration, pretty};
 pub use profile::{NodeKind, ProfileNode, QueryProfile, Strategy};
-pub use selectors::selectors_of;
+pub use selectors::{longest_range_ms, selectors_of};
 pub use source::{
     Columns, Hints, HistogramSamples, Inline, Memory, Parallel, Reads, SelectRequest, SeriesSet,
     Source, SourceError,

@@ -2,34 +2,55 @@
 
 use model::Matcher;
 
-use crate::ast::Expr;
+use crate::ast::{Duration, Expr};
 
 /// The matchers of every selector of series in an expression, in the order in which they stand.
 /// Ranges, offsets and what is done with the samples do not matter.
 pub fn selectors_of(expr: &Expr) -> Vec<Vec<Matcher>> {
     let mut found = Vec::new();
-    collect(expr, &mut found);
+    walk(expr, &mut |expr| match expr {
+        Expr::Vector(vector) => found.push(vector.matchers.clone()),
+        Expr::Matrix(matrix) => found.push(matrix.vector.matchers.clone()),
+        _ => {}
+    });
     found
 }
 
-/// The parser bounds how deep expressions are nested.
-fn collect(expr: &Expr, found: &mut Vec<Vec<Matcher>>) {
+/// The longest range of a selector or subquery in an expression, milliseconds; 0 if there is none, or none
+/// whose length is known before a query starts.
+pub fn longest_range_ms(expr: &Expr) -> i64 {
+    let mut longest = 0;
+    walk(expr, &mut |expr| {
+        let range = match expr {
+            Expr::Matrix(matrix) => &matrix.range,
+            Expr::Subquery(subquery) => &subquery.range,
+            _ => return,
+        };
+        if let Duration::Fixed(ms) = range {
+            longest = longest.max(*ms);
+        }
+    });
+    longest
+}
+
+/// Looks at an expression and all below it, in the order in which they stand. The parser bounds how deep
+/// expressions are nested.
+fn walk(expr: &Expr, look: &mut dyn FnMut(&Expr)) {
+    look(expr);
     match expr {
-        Expr::Number(_) | Expr::String(_) => {}
-        Expr::Vector(vector) => found.push(vector.matchers.clone()),
-        Expr::Matrix(matrix) => found.push(matrix.vector.matchers.clone()),
-        Expr::Subquery(subquery) => collect(&subquery.expr, found),
-        Expr::Call(call) => call.args.iter().for_each(|arg| collect(arg, found)),
+        Expr::Number(_) | Expr::String(_) | Expr::Vector(_) | Expr::Matrix(_) => {}
+        Expr::Subquery(subquery) => walk(&subquery.expr, look),
+        Expr::Call(call) => call.args.iter().for_each(|arg| walk(arg, look)),
         Expr::Aggregate(aggregate) => {
-            aggregate.param.iter().for_each(|param| collect(param, found));
-            collect(&aggregate.expr, found);
+            aggregate.param.iter().for_each(|param| walk(param, look));
+            walk(&aggregate.expr, look);
         }
         Expr::Binary(binary) => {
-            collect(&binary.left, found);
-            collect(&binary.right, found);
+            walk(&binary.left, look);
+            walk(&binary.right, look);
         }
-        Expr::Unary(unary) => collect(&unary.expr, found),
-        Expr::Paren(paren) => collect(&paren.expr, found),
+        Expr::Unary(unary) => walk(&unary.expr, look),
+        Expr::Paren(paren) => walk(&paren.expr, look),
     }
 }
 
@@ -65,5 +86,16 @@ mod tests {
             "histogram_quantile(0.9, {\"with.dot\", a=\"b\"})",
             &["__name__=\"with.dot\",a=\"b\""],
         );
+    }
+
+    #[test]
+    fn the_longest_range_counts() {
+        for (text, want) in [
+            ("up", 0),
+            ("rate(a[5m]) / rate(b[1h]) > 2", 3_600_000),
+            ("max_over_time(rate(a[5m])[1d:1m])", 86_400_000),
+        ] {
+            assert_eq!(longest_range_ms(&parse(text).expect("a query")), want, "{text}");
+        }
     }
 }

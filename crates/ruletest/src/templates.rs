@@ -1,6 +1,6 @@
 //! Templates of rules in a test.
 
-use alerting::rules::{Expand, RuleTemplates, TextData};
+use alerting::rules::{Expand, NoEvidence, RuleTemplates, TextData};
 use alerting::templates::Limits;
 
 use crate::engine::Engine;
@@ -13,6 +13,7 @@ impl Expand for TestTemplates<'_> {
         let query = |text: &str, at_ms: i64| self.0.ask(text, at_ms);
         let templates = RuleTemplates {
             query: &query,
+            evidence: &NoEvidence,
             histogram_text: promql::histogram_text,
             limits: Limits::default(),
         };

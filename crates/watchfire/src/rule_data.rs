@@ -1,12 +1,14 @@
 //! What rules ask and store, and where the states of alerts are kept: the broker of this process.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use alerting::rules::{ForStateSeries, Sample};
+use alerting::rules::{Behind, ForStateSeries, Sample};
+use alerting::templates::rule::{QueryExemplar, QueryLine};
 use broker::cluster::{DutyError, HeldDuty};
 use broker::{Broker, Expected};
-use console::Executor;
-use model::{DEFAULT_TENANT, Histogram, MatchOp, Matcher, MetricBatch, TenantName};
+use console::{Executor, FoundExemplar, FoundLine};
+use model::{DEFAULT_TENANT, Histogram, Labels, MatchOp, Matcher, MetricBatch, TenantName};
 use ruler::rules::{Queries, RuleLanguage, Store};
 use ruler::{Boxed, Keep, KeepError};
 use tokio::sync::oneshot;
@@ -56,6 +58,58 @@ impl Queries for RuleQueries {
             Ok(found.into_iter().filter_map(last).collect())
         })
     }
+
+    fn lines_behind<'a>(
+        &'a self,
+        Behind { expression, labels, at_ms }: Behind<'a>,
+        most: usize,
+    ) -> Boxed<'a, Result<Vec<QueryLine>, String>> {
+        Box::pin(async move {
+            let tenant = TenantName::DEFAULT;
+            let found = self.0.lines_behind(tenant, expression, labels, at_ms, most).await?;
+            Ok(found.into_iter().map(line).collect())
+        })
+    }
+
+    fn lines_of<'a>(
+        &'a self,
+        text: &'a str,
+        range: Duration,
+        t_ms: i64,
+        most: usize,
+    ) -> Boxed<'a, Result<Vec<QueryLine>, String>> {
+        Box::pin(async move {
+            let range_ms = i64::try_from(range.as_millis()).unwrap_or(i64::MAX);
+            let range = (t_ms.saturating_sub(range_ms), t_ms);
+            let found = self.0.lines_of(TenantName::DEFAULT, text, range, most).await?;
+            Ok(found.into_iter().map(line).collect())
+        })
+    }
+
+    fn exemplars_behind<'a>(
+        &'a self,
+        Behind { expression, labels, at_ms }: Behind<'a>,
+        most: usize,
+    ) -> Boxed<'a, Result<Vec<QueryExemplar>, String>> {
+        Box::pin(async move {
+            let tenant = TenantName::DEFAULT;
+            let found = self.0.exemplars_behind(tenant, expression, labels, at_ms, most).await?;
+            let pairs = |labels: &Labels| {
+                labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+            };
+            let exemplar = |FoundExemplar { exemplar, series }: FoundExemplar| QueryExemplar {
+                t_ms: exemplar.t_ms,
+                value: exemplar.value,
+                labels: pairs(&exemplar.labels),
+                series: pairs(&series),
+            };
+            Ok(found.into_iter().map(exemplar).collect())
+        })
+    }
+}
+
+fn line(FoundLine { t_ns, line, labels }: FoundLine) -> QueryLine {
+    QueryLine { t_ns, line, labels }
 }
 
 fn shown(matcher: &Matcher) -> String {
@@ -69,6 +123,12 @@ fn shown(matcher: &Matcher) -> String {
     format!("{}{op}{}", quote(&matcher.name), quote(&matcher.value))
 }
 
+/// How often somebody who waits looks whether this broker still evaluates rules.
+const LOOKED_AT: Duration = Duration::from_millis(250);
+/// Why samples of rules are not stored, or not for certain.
+const NOT_SURE: &str = "another broker may evaluate rules by now: the cluster has not agreed for some seconds that this \
+                        one does";
+
 /// Samples of rules, into the data of the default tenant.
 pub(crate) struct RuleStore {
     broker: Broker,
@@ -80,18 +140,28 @@ impl RuleStore {
     pub(crate) fn new(broker: Broker, held: Option<Arc<HeldDuty>>) -> RuleStore {
         RuleStore { broker, held }
     }
+
+    fn is_sure(&self) -> bool {
+        self.held.as_ref().is_none_or(|held| held.is_sure())
+    }
+
+    /// Until another broker may evaluate rules; on one machine for ever.
+    async fn until_unsure(&self) {
+        if self.held.is_none() {
+            std::future::pending::<()>().await;
+        }
+        while self.is_sure() {
+            tokio::time::sleep(LOOKED_AT).await;
+        }
+    }
 }
 
 impl Store for RuleStore {
     fn write(&self, samples: Vec<Sample>) -> Boxed<'_, Result<Option<String>, String>> {
         Box::pin(async move {
             // Of one time there must not be what two brokers make of it.
-            if self.held.as_ref().is_some_and(|held| !held.is_sure()) {
-                return Err(
-                    "another broker may evaluate rules by now: the cluster has not agreed for \
-                            some seconds that this one does"
-                        .to_owned(),
-                );
+            if !self.is_sure() {
+                return Err(NOT_SURE.to_owned());
             }
             let mut batch = MetricBatch::default();
             for sample in samples {
@@ -112,7 +182,12 @@ impl Store for RuleStore {
                 });
             };
             tokio::task::spawn_blocking(ingest).await.map_err(|error| error.to_string())?;
-            match stored.await {
+            let stored = tokio::select! {
+                stored = stored => stored,
+                // Whoever has to be told must not wait until there is a majority again.
+                () = self.until_unsure() => return Err(NOT_SURE.to_owned()),
+            };
+            match stored {
                 Ok(Ok(outcome)) => Ok(outcome.complaint()),
                 Ok(Err(error)) => Err(error.to_string()),
                 Err(_) => Err("the broker is stopping".to_owned()),

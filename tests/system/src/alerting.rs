@@ -2,6 +2,7 @@
 //! `prometheus-alertmanager` against the program, and webhooks and groups of rules over kills.
 
 mod amtool;
+mod behind;
 mod kills;
 mod outward;
 mod prometheus;
@@ -28,6 +29,7 @@ pub(crate) const GROUP: Group = Group {
         ("rules-tell-alertmanager", outward::tells_alertmanager),
         ("alerts-outlive-kills", kills::alerts_outlive_kills),
         ("ruler-api-keeps-groups", ruler_api::keeps_groups_of_rulers),
+        ("what-is-behind-an-alert", behind::goes_with_an_alert),
         ("groups-outlive-kills", ruler_api::groups_outlive_kills),
     ],
 };

@@ -225,6 +225,8 @@ impl Alerts {
             value: sample.value,
             histogram: sample.histogram.as_deref(),
             at_ms: round.at_ms,
+            expression: &rule.expression.text,
+            asked_at_ms: round.written_at_ms,
         };
         if let Some(known) = known {
             known.is_current = true;

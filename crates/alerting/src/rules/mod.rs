@@ -45,7 +45,7 @@ pub use sample::Sample;
 pub use schedule::{CatchUp, CatchUpLimits, Tick, offset_ms, slot_before};
 pub use snapshot::{GroupSnapshot, SNAPSHOT_VERSION, Snapshot, SnapshotError};
 pub use spec::{CompileExpression, Defaults, Expression, GroupSpec, RuleSpec, compile_groups};
-pub use templates::{AnswerQuery, RuleTemplates, check_template};
+pub use templates::{AnswerQuery, Behind, Evidence, NoEvidence, RuleTemplates, check_template};
 pub use text::{Expand, TextData};
 pub use view::{AlertView, GroupView, RuleView, go_scientific};
 

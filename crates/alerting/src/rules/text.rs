@@ -18,6 +18,10 @@ pub struct TextData<'a> {
     /// When the rule is evaluated, milliseconds since the epoch; queries of templates are asked for
     /// that time.
     pub at_ms: i64,
+    /// What the rule asks.
+    pub expression: &'a str,
+    /// For which time that was asked: earlier, if the group has an offset.
+    pub asked_at_ms: i64,
 }
 
 /// Expands templates. Queries that they ask are answered by whoever implements it.

@@ -161,9 +161,11 @@ async fn query(State(broker): State<Broker>, request: Request<Body>) -> Response
 
 /// The same by GET. Without a statement the request is one of a browser that wants Prometheus' page.
 async fn query_in_url(uri: Uri) -> Response {
-    match statement(uri.query().unwrap_or_default()) {
+    let query = uri.query().unwrap_or_default();
+    match statement(query) {
         Some(statement) => answer_statement(&statement),
-        None => (StatusCode::FOUND, [(header::LOCATION, "/explore")]).into_response(),
+        None => (StatusCode::FOUND, [(header::LOCATION, net::expression_browser(query))])
+            .into_response(),
     }
 }
 

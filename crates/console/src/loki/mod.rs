@@ -5,6 +5,7 @@
 //! | `refusal` | faults in Loki's words and with its status codes |
 //! | `time`, `asked` | times, durations and the other parameters |
 //! | `pushdown` | what a store may use of a query |
+//! | `behind` | a few lines, for messages |
 //! | `lines`, `numbers` | queries that yield lines, and those that yield numbers |
 //! | `query`, `cursor` | `query` and `query_range`, page by page |
 //! | `export`, `tail` | lines of any number, around a line, as they come |
@@ -18,6 +19,7 @@
 
 mod about;
 mod asked;
+mod behind;
 mod completions;
 mod cursor;
 mod delete;
@@ -38,6 +40,8 @@ mod time;
 mod volume;
 pub(crate) mod zones;
 
+pub use behind::FoundLine;
+pub(crate) use behind::newest;
 pub(crate) use encode::CATEGORIZE;
 pub(crate) use numbers::evaluate_at;
 pub(crate) use query::{ENCODING_FLAGS, seed, wants_categories};

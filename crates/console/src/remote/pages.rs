@@ -301,7 +301,8 @@ async fn statement(uri: Uri) -> Response {
     let query = uri.query().unwrap_or_default();
     match form_urlencoded::parse(query.as_bytes()).any(|(key, _)| key == "q") {
         true => no_database().await.into_response(),
-        false => (StatusCode::FOUND, [(header::LOCATION, "/explore")]).into_response(),
+        false => (StatusCode::FOUND, [(header::LOCATION, net::expression_browser(query))])
+            .into_response(),
     }
 }
 

@@ -101,6 +101,11 @@ impl Selected {
         if !self.leaf.wants_starts(context.options.use_start_timestamps) {
             scratch.columns.forget_starts();
         }
+        // Also if none of them is in the range, so that the same is told of a day whether or not other days
+        // are asked for with it.
+        if scratch.columns.is_coarse {
+            scratch.notes.add(coarse(self.span));
+        }
         let samples = scratch.columns.samples();
         scratch.samples_read += samples as u64;
         if samples == 0 {
@@ -112,9 +117,6 @@ impl Selected {
         scratch.switch(self.nodes.rows);
         context.check_columns(samples)?;
         scratch.peak_columns = scratch.peak_columns.max(samples);
-        if scratch.columns.is_coarse {
-            scratch.notes.add(coarse(self.span));
-        }
         let has_rows = !scratch.columns.rows.is_empty();
         if self.leaf.skips_stale() && !has_rows {
             drop_stale(&mut scratch.columns);

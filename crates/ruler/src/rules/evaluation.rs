@@ -5,16 +5,16 @@ use std::time::{Duration, Instant};
 
 use alerting::notify::PostedAlert;
 use alerting::rules::{
-    Applied, Evaluation, GroupKey, Notice, RuleTemplates, Sample, SharedGroup, Surroundings,
-    Timing, generator_path,
+    Applied, Evaluation, GroupKey, Notice, RuleTemplates, Sample, SharedGroup, Surroundings, Timing,
 };
 use alerting::templates::Limits;
 use settings::relabel::LabelBuffer;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
+use super::evidence::Found;
 use super::waiting::locked;
-use super::{Inner, RuleLanguage, RuleSettings, leaving};
+use super::{Inner, RuleLanguage, RuleSettings, leaving, links};
 
 /// Queries of one stage that are asked at once.
 const QUERIES_AT_ONCE: usize = 4;
@@ -84,9 +84,9 @@ impl Inner {
         let mut samples = Vec::new();
         let mut notices = Vec::new();
         let rules: Vec<usize> = applied.iter().map(|(rule, _)| *rule).collect();
-        for (_, one) in applied {
+        for (rule, one) in applied {
             samples.extend(one.samples);
-            notices.extend(one.notices);
+            notices.extend(one.notices.into_iter().map(|notice| (rule, notice)));
         }
         let written = match samples.is_empty() {
             true => Ok(None),
@@ -106,7 +106,7 @@ impl Inner {
             }
         }
         self.counters.evaluated(language, &evaluation.key, stage.len());
-        self.tell(notices);
+        self.tell(language, evaluation, notices);
     }
 
     /// Asks the queries of a stage.
@@ -163,8 +163,10 @@ impl Inner {
         let runtime = Handle::current();
         let query =
             |text: &str, t_ms: i64| runtime.block_on(self.queries.ask(language, text, t_ms));
+        let evidence = Found { queries: &*self.queries, runtime: &runtime, language };
         let templates = RuleTemplates {
             query: &query,
+            evidence: &evidence,
             histogram_text: promql::histogram_text,
             limits: Limits::default(),
         };
@@ -175,34 +177,33 @@ impl Inner {
             limits,
             resend_delay_ms: i64::try_from(resend_delay.as_millis()).unwrap_or(i64::MAX),
         };
-        let mut group = locked(group);
         let mut applied = Vec::with_capacity(answered.len());
         for Answered { rule, result, timing } in answered {
-            let one = group.apply(evaluation, rule, result, timing, &with);
+            // Rule by rule, so that whoever looks at the group waits for the templates of one at most.
+            let one = locked(group).apply(evaluation, rule, result, timing, &with);
             applied.push((rule, one));
         }
         applied
     }
 
-    /// Hands alerts to the notifier, and to Alertmanagers elsewhere.
-    pub(super) fn tell(&self, notices: Vec<Notice>) {
+    /// Hands alerts, each with its rule, to the notifier, and to Alertmanagers elsewhere.
+    fn tell(&self, language: RuleLanguage, evaluation: &Evaluation, notices: Vec<(usize, Notice)>) {
         if notices.is_empty() {
             return;
         }
         let settings = Arc::clone(&self.settings.read());
         let ns = |ms: i64| ms.saturating_mul(1_000_000);
         let mut work = LabelBuffer::new();
-        let posted = notices.into_iter().filter_map(|notice| {
+        let posted = notices.into_iter().filter_map(|(rule, notice)| {
+            let Notice { labels, expression, starts_at_ms, .. } = &notice;
+            let of_rule = &evaluation.spec.rules[rule].labels;
+            let path = links::of_alert(language, expression, labels, of_rule, *starts_at_ms);
             Some(PostedAlert {
                 labels: leaving(&notice.labels, &settings, &mut work)?,
                 annotations: notice.annotations.iter().cloned().collect(),
                 starts_at_ns: Some(ns(notice.starts_at_ms)),
                 ends_at_ns: Some(ns(notice.ends_at_ms)),
-                generator_url: format!(
-                    "{}{}",
-                    settings.external_url,
-                    generator_path(&notice.expression)
-                ),
+                generator_url: format!("{}{path}", settings.external_url),
             })
         });
         let posted: Vec<PostedAlert> = posted.collect();

@@ -7,7 +7,9 @@
 
 mod counters;
 mod evaluation;
+mod evidence;
 pub(crate) mod group_yaml;
+mod links;
 mod managed;
 mod preview;
 mod routes;
@@ -21,9 +23,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alerting::rules::{
-    AlertView, CatchUpLimits, Changes, Defaults, ForStateSeries, GroupKey, GroupView, RuleLimits,
-    RuleSet, Sample, SharedGroup,
+    AlertView, Behind, CatchUpLimits, Changes, Defaults, ForStateSeries, GroupKey, GroupView,
+    RuleLimits, RuleSet, Sample, SharedGroup,
 };
+use alerting::templates::rule::{QueryExemplar, QueryLine};
 use model::{Labels, Matcher};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
@@ -90,6 +93,29 @@ pub trait Queries: Send + Sync + 'static {
         start_ms: i64,
         end_ms: i64,
     ) -> Boxed<'a, Result<Vec<ForStateSeries>, String>>;
+
+    /// The newest lines that a rule over lines counted for an alert, newest first.
+    fn lines_behind<'a>(
+        &'a self,
+        behind: Behind<'a>,
+        most: usize,
+    ) -> Boxed<'a, Result<Vec<QueryLine>, String>>;
+
+    /// The newest lines of a query, of a range that ends at a time, newest first.
+    fn lines_of<'a>(
+        &'a self,
+        text: &'a str,
+        range: Duration,
+        t_ms: i64,
+        most: usize,
+    ) -> Boxed<'a, Result<Vec<QueryLine>, String>>;
+
+    /// The newest exemplars of the series that a rule over samples read for an alert, newest first.
+    fn exemplars_behind<'a>(
+        &'a self,
+        behind: Behind<'a>,
+        most: usize,
+    ) -> Boxed<'a, Result<Vec<QueryExemplar>, String>>;
 }
 
 /// Stores what rules yield.

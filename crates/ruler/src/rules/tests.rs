@@ -89,6 +89,37 @@ impl Queries for Samples {
             Ok(found)
         })
     }
+
+    fn lines_behind<'a>(
+        &'a self,
+        behind: Behind<'a>,
+        _: usize,
+    ) -> Boxed<'a, Result<Vec<QueryLine>, String>> {
+        let line = behind.expression.to_owned();
+        Box::pin(async move { Ok(vec![QueryLine { t_ns: 0, line, labels: Vec::new() }]) })
+    }
+
+    fn lines_of<'a>(
+        &'a self,
+        text: &'a str,
+        range: Duration,
+        _: i64,
+        most: usize,
+    ) -> Boxed<'a, Result<Vec<QueryLine>, String>> {
+        let line = format!("{text} {range:?} {most}");
+        Box::pin(async move { Ok(vec![QueryLine { t_ns: 0, line, labels: Vec::new() }]) })
+    }
+
+    fn exemplars_behind<'a>(
+        &'a self,
+        behind: Behind<'a>,
+        _: usize,
+    ) -> Boxed<'a, Result<Vec<QueryExemplar>, String>> {
+        let series = behind.labels.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
+        let labels = vec![("trace_id".to_owned(), behind.expression.to_owned())];
+        let one = QueryExemplar { t_ms: behind.at_ms, value: 0.5, labels, series };
+        Box::pin(async move { Ok(vec![one]) })
+    }
 }
 
 impl Store for Samples {
@@ -315,6 +346,28 @@ async fn nothing_is_forgotten_and_nothing_told_again_over_kills() {
         bench.kill().await;
     }
     assert_eq!(world.told.0.lock().len(), 1, "{:?}", world.told.0.lock());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_behind_an_alert_is_in_its_annotations() {
+    let summary = "{{ range exemplars 1 }}{{ .Labels.trace_id }} of {{ .Series.__name__ }}{{ end }}: \
+                   {{ range linesOf \"{}\" \"1m\" 2 }}{{ .Line }}{{ end }} {{ lines 1 }}";
+    let rules = CHAIN.replace("c is {{ $value }}, b {{ query \"b\" | first | value }}", summary);
+    let world = World::with(&rules);
+    world.set("a", 2.0);
+    let bench = world.open(&Shelf::new()).expect("the rules are right");
+    until("it is told", || !world.told.0.lock().is_empty()).await;
+    let told = world.told.0.lock()[0].clone();
+    // The last is for rules over lines, and says so.
+    assert!(told.contains("error calling lines: a rule over samples counts no lines"), "{told}");
+    bench.kill().await;
+    let rules = rules.replace(" {{ lines 1 }}", "");
+    let world = World::with(&rules);
+    world.set("a", 2.0);
+    let bench = world.open(&Shelf::new()).expect("the rules are right");
+    until("it is told", || !world.told.0.lock().is_empty()).await;
+    assert_eq!(world.told.0.lock()[0], "High here c > 4 of c: {} 60s 2");
+    bench.kill().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

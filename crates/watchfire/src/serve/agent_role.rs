@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::collecting::{Pushing, next_counts};
 use super::scraping::ScrapeFiles;
-use super::{Front, Scraping, collection_page, on_runtime, signalled, start_log};
+use super::{Front, Scraping, Signals, collection_page, on_runtime, start_log};
 use crate::cli::AgentArguments;
 use crate::config::AgentRole;
 use crate::metrics::{AgentTelemetry, Page};
@@ -109,6 +109,7 @@ async fn serve(role: AgentRole) -> Result<()> {
     });
     let pushing = Pushing::start(&role.logs.pushed).await?;
     pages.push(pushing.page());
+    let signals = Signals::listen()?;
     front.open(routes(&agent, &metrics, front.address(), pages));
     println!("{}", words::agent_banner(front.address(), &identity.name(), &role, &agent));
     let reads_stdin = role.logs.lines.as_ref().is_some_and(|logs| logs.stdin.is_some());
@@ -118,7 +119,7 @@ async fn serve(role: AgentRole) -> Result<()> {
     };
     let collection = agent.collection().cloned();
     tokio::select! {
-        ended = signalled(reload) => ended?,
+        () = signals.until_stop(reload) => {}
         () = stdin_delivered(collection.filter(|_| reads_stdin)) => {}
     }
     tracing::info!("stopping: what no broker has yet is kept in the spool for the next start");

@@ -8,7 +8,7 @@ use governor::Governor;
 use http::Method;
 use net::{Access, BodyBudget, Identity, NetMetrics, OriginPolicy, Role, Routes, ServerSettings};
 
-use super::{Front, SPARE_THREADS, Security, collection_page, on_runtime, signalled, start_log};
+use super::{Front, SPARE_THREADS, Security, Signals, collection_page, on_runtime, start_log};
 use crate::about::{about_console, now_ms};
 use crate::cli::ConsoleArguments;
 use crate::config::ConsoleRole;
@@ -43,6 +43,7 @@ async fn serve(role: ConsoleRole) -> Result<()> {
     let routes = routes(&role, &brokers, governor, metrics, &security);
     let origins = origins.with_readers(config.cors_origins.clone(), routes.table());
     let router = origins.layer(security.guard(routes.into_router()));
+    let signals = Signals::listen()?;
     front.open(net::compress::layer(router));
     security.let_the_owner_in(config, words::reachable(address));
     let setup = security.setup_link(&words::elsewhere(address))?;
@@ -51,7 +52,7 @@ async fn serve(role: ConsoleRole) -> Result<()> {
     let scheme = security.scheme();
     println!("{}", words::console_banner(scheme, address, &name, &role, setup.as_deref()));
     let reload = async || tracing::info!("SIGHUP: a console reads nothing again, restart it");
-    signalled(reload).await?;
+    signals.until_stop(reload).await;
     tracing::info!("stopping: a console has nothing that could be lost");
     front.stop().await;
     Ok(())

@@ -53,6 +53,7 @@ mod reloading;
 mod remote_tests;
 mod scraping;
 mod security;
+mod signals;
 #[cfg(test)]
 mod spread_tests;
 mod telling;
@@ -73,6 +74,7 @@ use otlp_ports::OtlpPorts;
 use peer_port::PeerPort;
 use scraping::{ByTurns, ScrapeFiles, Scraping};
 use security::Security;
+use signals::Signals;
 use telling::Telling;
 
 /// Threads that may block, besides those of queries.
@@ -296,6 +298,7 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
         .merge(of_alerting());
     let origins = origins.with_readers(config.cors_origins.clone(), routes.table());
     let router = origins.layer(security.guard(routes.into_router()));
+    let signals = Signals::listen()?;
     front.open(net::compress::layer(router));
     security.let_the_owner_in(&config, words::reachable(address));
     let feeder = receiver.map(|receiver| start_feeder(receiver, broker.clone())).transpose()?;
@@ -306,11 +309,11 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     let logs = config.logs.lines.as_ref().filter(|_| collect).and_then(LogsConfig::found);
     let hello = Hello { scheme: security.scheme(), address, data: &data, summary, logs };
     hello.say(&broker, agent.as_ref(), setup.as_deref());
-    let signals = signalled(async || reloading.reload_and_tell().await);
+    let stop = signals.until_stop(async || reloading.reload_and_tell().await);
     match &cluster {
-        None => signals.await?,
+        None => stop.await,
         Some(cluster) => tokio::select! {
-            ended = signals => ended?,
+            () = stop => {}
             why = cluster.failed() => bail!(
                 "{why}. This broker acknowledges nothing more; a restart reads everything again"
             ),
@@ -563,28 +566,4 @@ fn with_recovered(mut found: Vec<String>, broker: &Broker, data: &Path) -> Vec<S
         ));
     }
     found
-}
-
-/// Waits for the signal to stop; SIGHUP means to read the configuration again.
-async fn signalled(reload: impl AsyncFn()) -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-    let mut hangup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
-    let mut stop = std::pin::pin!(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    });
-    loop {
-        tokio::select! {
-            () = &mut stop => return Ok(()),
-            _ = hangup.recv() => tokio::select! {
-                // A reload may wait for rules of aggregation; nothing of it holds in another process.
-                () = &mut stop => return Ok(()),
-                () = reload() => {}
-            },
-        }
-    }
 }

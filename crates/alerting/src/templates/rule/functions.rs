@@ -2,26 +2,27 @@
 //!
 //! Source: Prometheus, `template`; the manual, "Template reference".
 
-use gotemplate::Param::{Any, Class, Text};
+use gotemplate::Param::{Any, Class, Int, Text};
 use gotemplate::{
     Budget, Context, Expressions, Function, Owner, Safety, Signature, TEXT_MAP, Value, query_escape,
 };
 
 use super::super::title::{Rest, title};
 use super::super::{convert, hosts, replaced, text_at};
-use super::{QUERY_RESULT, Queries, SAMPLE, Surroundings};
+use super::evidence::{exemplars, lines, lines_of};
+use super::{QUERY_RESULT, SAMPLE, Source, Surroundings};
 
-type Outcome<'d> = Result<Value<'d>, String>;
+pub(super) type Outcome<'d> = Result<Value<'d>, String>;
 
 /// What functions work with besides their arguments.
-pub(super) struct RuleContext<'c, 'q> {
+pub(super) struct RuleContext<'c> {
     pub(super) budget: Budget,
     pub(super) expressions: Expressions,
     pub(super) surroundings: Surroundings<'c>,
-    pub(super) queries: &'c mut Queries<'q>,
+    pub(super) source: &'c mut dyn Source,
 }
 
-type Body = for<'d> fn(&mut RuleContext<'_, '_>, &[Value<'d>]) -> Outcome<'d>;
+type Body = for<'d> fn(&mut RuleContext<'_>, &[Value<'d>]) -> Outcome<'d>;
 
 struct Entry {
     signature: Signature,
@@ -39,6 +40,10 @@ const ONE: gotemplate::Param = Class("*template.sample");
 
 static TABLE: &[Entry] = &[
     fixed("query", &[Text], query),
+    // The next three are ours: what is behind an alert.
+    fixed("lines", &[Int], lines),
+    fixed("linesOf", &[Text, Text, Int], lines_of),
+    fixed("exemplars", &[Int], exemplars),
     fixed("first", &[SAMPLES], |_, args| {
         let first = match &args[0] {
             Value::List(list) => list.items.first().cloned(),
@@ -130,7 +135,7 @@ impl gotemplate::Vocabulary for Vocabulary {
     }
 }
 
-impl<'d> Context<'d> for RuleContext<'_, '_> {
+impl<'d> Context<'d> for RuleContext<'_> {
     fn budget(&mut self) -> &mut Budget {
         &mut self.budget
     }
@@ -145,8 +150,8 @@ impl<'d> Context<'d> for RuleContext<'_, '_> {
     }
 }
 
-fn query<'d>(context: &mut RuleContext<'_, '_>, args: &[Value<'d>]) -> Outcome<'d> {
-    let samples = (context.queries)(text_at(args, 0), context.surroundings.now_ms)?;
+fn query<'d>(context: &mut RuleContext<'_>, args: &[Value<'d>]) -> Outcome<'d> {
+    let samples = context.source.query(text_at(args, 0), context.surroundings.now_ms)?;
     let mut items = Vec::with_capacity(samples.len().min(1_024));
     for sample in samples {
         let labels = sample.labels.into_iter().map(|(k, v)| (k.into(), Value::text(v)));
@@ -172,12 +177,12 @@ fn label<'d>(sample: &Value<'d>, name: &str) -> Outcome<'d> {
     Ok(labels.entry(name).unwrap_or_else(|| Value::text("")))
 }
 
-fn link<'d>(context: &mut RuleContext<'_, '_>, args: &[Value<'d>], tab: u8) -> Outcome<'d> {
+fn link<'d>(context: &mut RuleContext<'_>, args: &[Value<'d>], tab: u8) -> Outcome<'d> {
     let expression = query_escape(text_at(args, 0));
     context.budget.text(format!("/graph?g0.expr={expression}&g0.tab={tab}"))
 }
 
-fn sort_by_label<'d>(context: &mut RuleContext<'_, '_>, args: &[Value<'d>]) -> Outcome<'d> {
+fn sort_by_label<'d>(context: &mut RuleContext<'_>, args: &[Value<'d>]) -> Outcome<'d> {
     let Value::List(list) = &args[1] else { return Ok(args[1].clone()) };
     let name = text_at(args, 0);
     let mut items = list.items.clone();
@@ -189,7 +194,7 @@ fn sort_by_label<'d>(context: &mut RuleContext<'_, '_>, args: &[Value<'d>]) -> O
 }
 
 fn number<'d>(
-    context: &mut RuleContext<'_, '_>,
+    context: &mut RuleContext<'_>,
     args: &[Value<'d>],
     show: fn(f64) -> String,
 ) -> Outcome<'d> {

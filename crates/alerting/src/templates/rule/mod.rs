@@ -2,14 +2,17 @@
 //!
 //! Source: Prometheus, `template`.
 
+mod evidence;
 mod functions;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use gotemplate::{
     Budget, Class, Element, Expressions, Limits, MAP, MissingKey, Parsed, Request, TEXT_MAP, Value,
 };
 
+pub use self::evidence::{MOST_PIECES, QueryExemplar, QueryLine};
 use self::functions::{RuleContext, Vocabulary};
 use super::TemplateError;
 
@@ -78,8 +81,42 @@ pub struct Surroundings<'a> {
     pub limits: Limits,
 }
 
-/// Answers queries of templates: the text and the time in milliseconds.
-pub type Queries<'q> = dyn FnMut(&str, i64) -> Result<Vec<QuerySample>, String> + 'q;
+/// Answers what templates ask.
+pub trait Source {
+    /// What a query yields at a time, milliseconds since the epoch. The error says why there is no answer.
+    fn query(&mut self, text: &str, at_ms: i64) -> Result<Vec<QuerySample>, String>;
+
+    /// The newest lines that the rule counted for this alert, newest first. The error says why there are none.
+    fn lines(&mut self, most: usize) -> Result<Vec<QueryLine>, String> {
+        let _ = most;
+        Ok(Vec::new())
+    }
+
+    /// The newest lines of a query, of a range that ends when the rule is evaluated, newest first. The error
+    /// says why there is no answer.
+    fn lines_of(
+        &mut self,
+        text: &str,
+        range: Duration,
+        most: usize,
+    ) -> Result<Vec<QueryLine>, String> {
+        let _ = (text, range, most);
+        Ok(Vec::new())
+    }
+
+    /// The newest exemplars of the series that the rule read for this alert, newest first. The error says why
+    /// there are none.
+    fn exemplars(&mut self, most: usize) -> Result<Vec<QueryExemplar>, String> {
+        let _ = most;
+        Ok(Vec::new())
+    }
+}
+
+impl<F: FnMut(&str, i64) -> Result<Vec<QuerySample>, String>> Source for F {
+    fn query(&mut self, text: &str, at_ms: i64) -> Result<Vec<QuerySample>, String> {
+        self(text, at_ms)
+    }
+}
 
 static HISTOGRAM: Class = Class {
     name: "*histogram.FloatHistogram",
@@ -138,7 +175,7 @@ pub fn check(text: &str) -> Result<(), TemplateError> {
 }
 
 /// What a template of a rule makes of an alert. `name` is what errors call it, such as
-/// `__alert_InstanceDown`; `queries` answers what it asks.
+/// `__alert_InstanceDown`; `source` answers what it asks.
 ///
 /// # Errors
 /// It is no template, it failed, or it used more than it may.
@@ -146,7 +183,7 @@ pub fn expand(
     name: &str,
     text: &str,
     data: &RuleTemplate,
-    queries: &mut Queries<'_>,
+    source: &mut dyn Source,
 ) -> Result<String, TemplateError> {
     if !text.contains("{{") {
         return Ok(text.to_owned());
@@ -171,7 +208,7 @@ pub fn expand(
         html: false,
         limits: data.limits,
     };
-    expand_value(name, &format!("{NAMES}{text}"), value, surroundings, queries)
+    expand_value(name, &format!("{NAMES}{text}"), value, surroundings, source)
 }
 
 /// What a text makes of any data, as pages of consoles have them.
@@ -183,7 +220,7 @@ pub fn expand_value(
     text: &str,
     data: Value<'_>,
     surroundings: Surroundings<'_>,
-    queries: &mut Queries<'_>,
+    source: &mut dyn Source,
 ) -> Result<String, TemplateError> {
     let parsed =
         Parsed::new(name, text, &Vocabulary { html: surroundings.html }).map_err(|problem| {
@@ -193,7 +230,7 @@ pub fn expand_value(
         budget: Budget::new(surroundings.limits),
         expressions: Expressions::default(),
         surroundings,
-        queries,
+        source,
     };
     let mut out = String::new();
     let request = Request {
