@@ -107,6 +107,11 @@ impl Changes {
         self.window_ms.fetch_max(window_ms, Ordering::AcqRel);
     }
 
+    /// The longest of those windows, milliseconds; 0 if there are none.
+    pub(crate) fn window_ms(&self) -> i64 {
+        self.window_ms.load(Ordering::Acquire)
+    }
+
     /// Notes that samples in `range` were deleted. Of a window of which rollups are all that is left,
     /// what is deleted in part is gone as a whole, and its last sample may be behind the range.
     pub(crate) fn note_delete(&self, range: TimeRange) {

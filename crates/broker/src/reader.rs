@@ -499,6 +499,9 @@ impl Reader {
         let inner = &self.broker.inner;
         let deletes = inner.deletes.current().0.of_tenant(self.tenant);
         let rules = &self.broker.in_effect().retention_rules;
+        // A window that is left as a rollup goes with the first of its samples.
+        let window_ms = inner.shards.changes().window_ms();
+        let range = TimeRange::new(range.start_ms.saturating_sub(window_ms), range.end_ms);
         rules.with(deletes, self.tenant, range, self.broker.now_ms())
     }
 

@@ -204,11 +204,19 @@ impl Selected {
         let block = self.blocks.len() as u32;
         let deletes = deletes.after(source.deletes_through, source.block.range());
         let masks = Masks::find(deletes, search.matchers, |matchers| index.select(matchers));
+        // Rollups beside all samples can be told from those.
+        let block_of = &source.block;
+        let are_rollups_wanted =
+            block_of.is_thinned() || (self.with_rollups && block_of.has_only_rollups());
+        let masked = match are_rollups_wanted {
+            true => self.with_windows_before(block_of.rollup_ms()),
+            false => self.range,
+        };
         // Index in `self.groups` of the group that was used last: series come in order.
         let mut current: Option<(usize, u32)> = None;
         for series in index.select(search.matchers) {
             let start = search.parts.len() as u32;
-            let kept = masks.kept(series, 0, self.range);
+            let kept = masks.kept(series, 0, masked);
             if kept.as_ref().is_some_and(Vec::is_empty) {
                 continue;
             }
@@ -226,12 +234,9 @@ impl Selected {
                 let place = (series - first) as usize;
                 if let Some(kept) = &kept {
                     let directory = Arc::clone(&self.groups[group as usize]);
-                    // Rollups beside all samples can be told from those.
-                    let block_of = &source.block;
-                    let is_looked_for =
-                        block_of.is_thinned() || (self.with_rollups && block_of.has_only_rollups());
-                    let rollups = directory.rollups.as_deref().filter(|_| is_looked_for);
+                    let rollups = directory.rollups.as_deref().filter(|_| are_rollups_wanted);
                     let kinds = [Some(&*directory), directory.histograms.as_deref(), rollups];
+                    let kept = (masked, kept.as_slice());
                     self.find_kept((block, group), kinds, place, kept, &mut search.parts);
                     continue;
                 }
@@ -258,18 +263,31 @@ impl Selected {
         Ok(())
     }
 
-    /// The chunks of a series of which deletes hide something.
+    /// What is asked for, and all of the windows in which it begins: a delete that ends before takes along the
+    /// window of which it hides a part.
+    fn with_windows_before(&self, window_ms: i64) -> TimeRange {
+        TimeRange::new(self.range.start_ms.saturating_sub(window_ms), self.range.end_ms)
+    }
+
+    /// The chunks of a series of which deletes hide something. `kept` is what they leave of a range: of
+    /// samples, that counts within what is asked for.
     #[cold]
     fn find_kept(
         &mut self,
         (block, group): (u32, u32),
         kinds: [Option<&Group>; 3],
         place: usize,
-        kept: &[TimeRange],
+        (range, kept): (TimeRange, &[TimeRange]),
         parts: &mut Vec<Part>,
     ) {
+        let within = kept.iter().map(|kept| kept.intersection(&self.range));
+        let of_samples: Vec<TimeRange> = within.filter(|kept| !kept.is_empty()).collect();
         for (kind, chunks) in kinds.into_iter().enumerate() {
             let Some(chunks) = chunks else { continue };
+            let (range, kept) = match kind {
+                0 | 1 => (self.range, of_samples.as_slice()),
+                _ => (range, kept),
+            };
             for chunk in overlapping(chunks, place, self.range) {
                 let span = chunks.span(&chunks.chunks[chunk as usize]);
                 let part = match kind {
@@ -277,7 +295,7 @@ impl Selected {
                     1 => Part::Histograms { block, group, chunk },
                     _ => Part::Rollups { block, group, chunk },
                 };
-                if is_whole(kept, self.range, span) {
+                if is_whole(kept, range, span) {
                     parts.push(part);
                 } else if meets(kept, span) {
                     parts.push(Part::Masked { source: block, index: self.masked.len() as u32 });

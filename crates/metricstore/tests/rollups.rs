@@ -302,6 +302,27 @@ fn a_delete_elsewhere_leaves_the_window_at_the_border() {
 }
 
 #[test]
+fn a_window_of_which_a_part_is_deleted_is_gone_wherever_a_query_begins() {
+    let mut store = Store::new();
+    store.append(&counter(6..=30));
+    store.flush();
+    store.merge(0, THINNED_LEVEL);
+    // The window is (10, 15]; the query begins behind what is deleted of it, or just there.
+    store.delete(TimeRange::new(11 * MINUTE_MS, 12 * MINUTE_MS));
+    let last = [20, 25, 30].map(|minute| minute * MINUTE_MS);
+    for start in [11, 12, 13, 14] {
+        let range = TimeRange::new(start * MINUTE_MS, 40 * MINUTE_MS);
+        assert_eq!(store.times(range), last, "from {start}");
+        let rows = store.rows_of(range, WINDOW_MS).expect("floats alone");
+        assert_eq!(rows.len(), 3, "from {start}");
+    }
+    // What ends before the window takes nothing of it.
+    store.delete(TimeRange::new(16 * MINUTE_MS, 17 * MINUTE_MS));
+    let range = TimeRange::new(23 * MINUTE_MS, 40 * MINUTE_MS);
+    assert_eq!(store.times(range), last[1..]);
+}
+
+#[test]
 fn rows_of_hours_take_the_place_of_rows_of_minutes() {
     let mut store = Store::new();
     store.append(&counter(6..=190));

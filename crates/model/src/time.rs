@@ -39,6 +39,12 @@ impl TimeRange {
             && !other.is_empty()
     }
 
+    /// What is inside both; empty if nothing is.
+    #[must_use]
+    pub fn intersection(&self, other: &TimeRange) -> TimeRange {
+        TimeRange::new(self.start_ms.max(other.start_ms), self.end_ms.min(other.end_ms))
+    }
+
     /// The smallest range that holds both; an empty range adds nothing.
     pub fn union(&self, other: &TimeRange) -> TimeRange {
         if self.is_empty() {

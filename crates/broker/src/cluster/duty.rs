@@ -29,7 +29,8 @@ const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(20);
 const OVER_AFTER: Duration = Duration::from_secs(12);
 /// … and for so long, where its holder is taken for dead as well.
 const OF_DEAD_AFTER: Duration = Duration::from_secs(6);
-/// Its holder is sure of it for so long: less than that.
+/// Its holder is sure of it for so long: less than that, and than what it takes until the log of one that is
+/// taken for dead is taken over, and its leases with it.
 const SURE_FOR: Duration = Duration::from_secs(5);
 /// How often its holder should renew it.
 const RENEWED_EVERY: Duration = Duration::from_secs(2);
@@ -141,6 +142,15 @@ impl Duty {
         // standing still means nothing.
         if self.leases.consensus.catch_up(CATCH_UP_DEADLINE).await.is_err() {
             self.leases.forget(self.job);
+            return None;
+        }
+        // One of before, of which this process knows nothing: whatever else was sent under its term, such as to
+        // give it back, may arrive at any time, and must not concern the new one.
+        let of_before = self.leases.consensus.read(|state| state.lease(self.job).cloned());
+        let of_before = of_before.filter(|lease| lease.holder == self.own);
+        if let Some(lease) = of_before
+            && !self.leases.is_given(self.job, lease.term).await
+        {
             return None;
         }
         let asked = Instant::now();

@@ -105,6 +105,13 @@ impl Leases {
         self.watched.lock().remove(job);
     }
 
+    /// Gives back what this broker had under a term; whether that counts, or it had it no more.
+    pub(super) async fn is_given(&self, job: &str, term: u64) -> bool {
+        let command = Command::GiveLease { job: job.to_owned(), term };
+        let given = self.consensus.propose(command, AGREE_DEADLINE).await;
+        matches!(given, Ok(_) | Err(ProposeError::Catalog(_)))
+    }
+
     /// The claim to a lease of another, if it stood still for long enough.
     fn watch(&self, job: &str, lease: &Lease) -> Option<LeaseClaim> {
         let mut watched = self.watched.lock();
@@ -133,12 +140,9 @@ impl Leases {
     /// Gives leases back that are nobody's any more.
     pub(super) async fn give_back(&self, abandoned: Vec<(String, u64)>) {
         for (job, term) in abandoned.into_iter().take(GIVEN_AT_ONCE) {
-            let command = Command::GiveLease { job, term };
-            match self.consensus.propose(command, AGREE_DEADLINE).await {
-                // Another one has it by now.
-                Ok(_) | Err(ProposeError::Catalog(_)) => {}
-                // It is tried again in a minute.
-                Err(_) => return,
+            // Else it is tried again in a minute.
+            if !self.is_given(&job, term).await {
+                return;
             }
         }
     }
@@ -218,8 +222,7 @@ impl Held {
 
     /// Gives the lease back.
     pub(super) async fn give(&self) {
-        let command = Command::GiveLease { job: self.job.clone(), term: self.term };
         // If it is not, it ends by itself.
-        let _ = self.leases.consensus.propose(command, AGREE_DEADLINE).await;
+        let _ = self.leases.is_given(&self.job, self.term).await;
     }
 }

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::duties::DutyTold;
 use crate::lines::LinesTold;
 use crate::plan::Times;
 use crate::world::{Dice, World};
@@ -108,6 +109,7 @@ pub(crate) struct Told {
     /// Queries that had to be whole.
     pub(crate) in_calm: u64,
     pub(crate) lines: LinesTold,
+    pub(crate) duty: DutyTold,
 }
 
 impl Told {
@@ -143,6 +145,12 @@ impl Site {
         let at = dice.below(brokers.len().max(1) as u64) as usize;
         let (id, broker) = brokers.iter().nth(at)?;
         Some((broker.clone(), (*id, self.starts.lock()[id])))
+    }
+
+    /// A broker, if it runs.
+    pub(crate) fn process(&self, id: u64) -> Option<(Broker, Process)> {
+        let broker = self.brokers.lock().get(&id).cloned()?;
+        Some((broker, (id, self.starts.lock()[&id])))
     }
 
     /// Whether a process has not ended.

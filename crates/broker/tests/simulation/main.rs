@@ -15,6 +15,7 @@
 
 mod cases;
 mod clients;
+mod duties;
 mod harm;
 mod line_clients;
 mod lines;
@@ -371,6 +372,10 @@ async fn run(seed: u64, plan: Plan) -> Report {
     let site = || Arc::clone(&cluster.site);
     clients.push(tokio::spawn(line_clients::named_writer(site(), 1, dice.next())));
     clients.push(tokio::spawn(line_clients::line_deleter(site(), 1, dice.next())));
+    let mut dice = Dice(seed ^ 0x6475_7479);
+    for id in 1..=of {
+        clients.push(tokio::spawn(duties::holder(site(), id, dice.next())));
+    }
     sleep(Duration::from_secs(3)).await;
     let mut done: BTreeMap<&str, u64> = BTreeMap::new();
     for round in 0..rounds {

@@ -11,6 +11,7 @@ use model::{DEFAULT_TENANT, TimeRange};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::clients::{Fate, Place};
+use crate::duties::check_steps;
 use crate::lines::check_lines;
 use crate::search::Report;
 use crate::world::World;
@@ -127,7 +128,8 @@ impl Cluster {
         let line = format!(
             "{} s, {done:?}, {merges} merges, {adopted} adopted, {} taken over, store {:?}, {} batches, {} \
              pushes' rows, {} known, {} deletes, {blocks} blocks, {} queries, {} of them partial, {} failed, {} \
-             in calm, {} lines, {} named pushes, {} deletes of lines, refused {:?}",
+             in calm, {} lines, {} named pushes, {} deletes of lines, a \
+             duty taken {} times for {} steps, refused {:?}",
             duration.as_secs(),
             self.taken_over,
             *faults,
@@ -142,6 +144,8 @@ impl Cluster {
             told.lines.stored.len(),
             told.lines.named.len(),
             told.lines.deletes,
+            told.duty.takes,
+            told.duty.steps(),
             told.refusals,
         );
         let faults = harms.map(|(_, times)| times).sum::<u64>() + faults.values().sum::<u64>();
@@ -157,6 +161,7 @@ impl Cluster {
             let found = found.unwrap_or_else(|error| panic!("{when}: {error}"));
             self.check_found(&found, when);
             check_lines(broker, &self.site, when).await;
+            check_steps(broker, &self.site, when);
         }
     }
 

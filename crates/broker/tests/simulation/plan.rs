@@ -90,7 +90,8 @@ impl Patience {
         most_late_ms: 60_000,
     };
     const SHORT: Patience = Patience {
-        adopt_after: Duration::from_secs(5),
+        // Leases of one whose log is taken over are free: longer than whoever has a duty is sure of it.
+        adopt_after: Duration::from_secs(8),
         replace_after: Duration::from_secs(6),
         flush_interval: Duration::from_millis(2_500),
         keep_flushed: Duration::from_secs(15),

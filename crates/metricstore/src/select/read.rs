@@ -192,11 +192,11 @@ impl Selected {
                         .map_err(|error| MetricError::Block { block: Arc::clone(id), error })?;
                 }
                 Part::Chunk { .. } | Part::Rollups { .. } => {
-                    gathered.add(|timestamps_ms, values, _| {
-                        let mut kept = kept_of(0).iter();
-                        kept.try_for_each(|&kept| {
-                            self.read_chunk(part, kept, timestamps_ms, values)
-                        })
+                    gathered.add(|timestamps_ms, values, _| match kept {
+                        None => self.read_chunk(part, None, timestamps_ms, values),
+                        Some(kept) => kept[0].iter().try_for_each(|&kept| {
+                            self.read_chunk(part, Some(kept), timestamps_ms, values)
+                        }),
                     })?;
                     if with_starts && let Some(starts) = self.starts_of(part)? {
                         gathered.note_starts(&starts);
@@ -257,7 +257,7 @@ impl Selected {
     ) -> Result<(), MetricError> {
         match *part {
             Part::Chunk { .. } | Part::Rollups { .. } => {
-                self.read_chunk(*part, self.range, timestamps_ms, values)
+                self.read_chunk(*part, None, timestamps_ms, values)
             }
             Part::Histograms { .. } => Ok(()),
             Part::Masked { index, .. } => {
@@ -291,25 +291,26 @@ impl Selected {
                                 error,
                             })?;
                     }
-                    part => self.read_chunk(part, range, timestamps_ms, values)?,
+                    part => self.read_chunk(part, Some(range), timestamps_ms, values)?,
                 }
             }
         }
         Ok(())
     }
 
-    /// Appends the floats of a chunk of a block in `range`; nothing of other parts.
+    /// Appends the floats of a chunk of a block in what is asked for, or in what deletes leave of it; nothing
+    /// of other parts.
     fn read_chunk(
         &self,
         part: Part,
-        range: TimeRange,
+        kept: Option<TimeRange>,
         timestamps_ms: &mut Vec<i64>,
         values: &mut Vec<f64>,
     ) -> Result<(), MetricError> {
         if let Part::Rollups { block, .. } = part {
             // What lies beside its samples says nothing more.
             return match self.blocks[block as usize].1.block().is_thinned() {
-                true => self.read_last(part, range, timestamps_ms, values),
+                true => self.read_last(part, kept, timestamps_ms, values),
                 false => Ok(()),
             };
         }
@@ -318,7 +319,7 @@ impl Selected {
         let group = &self.groups[group as usize];
         let chunk = &group.chunks[chunk as usize];
         reader
-            .read(group, chunk, range, timestamps_ms, values)
+            .read(group, chunk, kept.unwrap_or(self.range), timestamps_ms, values)
             .map_err(|error| MetricError::Block { block: Arc::clone(id), error })
     }
 }

@@ -259,21 +259,22 @@ impl Selected {
             .map_err(|error| MetricError::Block { block: Arc::clone(id), error })
     }
 
-    /// Appends the last samples of the windows of a part that lie in `range`. If that begins behind
-    /// what is asked for, because something before it is deleted, only windows that lie in it as a
-    /// whole.
+    /// Appends the last samples of the windows of a part that lie in what is asked for; of `kept`, what deletes
+    /// leave, only those of windows that lie in it as a whole.
     pub(super) fn read_last(
         &self,
         part: Part,
-        range: TimeRange,
+        kept: Option<TimeRange>,
         timestamps_ms: &mut Vec<i64>,
         values: &mut Vec<f64>,
     ) -> Result<(), MetricError> {
         let mut rows = Vec::new();
-        self.rows_of(part, range, &mut rows)?;
-        // No delete cuts a window that merely begins before what is asked for. All end in `range`.
-        if range.start_ms != self.range.start_ms {
-            rows.retain(|row| range.start_ms <= row.first_ms);
+        match kept {
+            None => self.rows_of(part, self.range, &mut rows)?,
+            Some(kept) => {
+                self.rows_of(part, kept.intersection(&self.range), &mut rows)?;
+                rows.retain(|row| kept.start_ms <= row.first_ms);
+            }
         }
         timestamps_ms.extend(rows.iter().map(|row| row.last_ms));
         values.extend(rows.iter().map(|row| row.last));
