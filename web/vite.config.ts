@@ -10,6 +10,7 @@ export default defineConfig({
     proxy: {
       '/api': { target: backend, ws: true, changeOrigin: true },
       '/loki': { target: backend, ws: true, changeOrigin: true },
+      '/prometheus': { target: backend, changeOrigin: true },
       '/-/': { target: backend, changeOrigin: true },
       '/metrics': { target: backend, changeOrigin: true },
     },

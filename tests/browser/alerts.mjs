@@ -81,7 +81,7 @@ export async function checkAlerts({ base, open, check, demand }) {
     await page.waitForFunction(() => document.querySelectorAll('.alert').length === 2);
     demand((await page.innerText('.states button b')) === '2', 'the count does not follow the filter');
     await page.fill('input.search', 'alertname=~"Browser.*"');
-    await page.selectOption('.by select', 'team');
+    await page.selectOption('select.by', 'team');
     await page.waitForURL(/by=team/);
     const heads = await page.$$eval('.group .fold', (all) => all.map((one) => one.innerText.replace(/\s+/g, ' ')));
     demand(heads.length === 2 && heads.some((head) => head.includes('db 2 alerts')), `the groups are ${heads}`);
@@ -156,7 +156,11 @@ export async function checkAlerts({ base, open, check, demand }) {
     await page.waitForSelector('main .panel');
     await page.keyboard.press('n');
     await page.waitForSelector('[data-silence-form]');
-    await page.click('text=Add a matcher');
+    demand((await page.locator('[data-matcher]').count()) === 1, 'it does not begin with a matcher');
+    demand(await page.evaluate(() => document.activeElement.matches('[data-matcher] input.name')), 'the first label has no focus');
+    await page.click('[data-silence-form] button[type="submit"]');
+    await page.waitForSelector('[data-missing="matcher"]');
+    await page.waitForSelector('[data-missing="comment"]');
     await page.fill('[data-matcher] input.name', 'alertname');
     await page.fill('[data-matcher] input.value', 'BrowserNightly');
     await page.click('text=Add times that recur');
@@ -194,7 +198,11 @@ export async function checkAlerts({ base, open, check, demand }) {
     await page.fill('[data-try] fieldset:last-of-type .pair input:last-of-type', '{{ $value | humanizePercentage }}');
     await page.waitForFunction(() => document.querySelector('[data-try] article dd')?.innerText === '700%');
     await page.fill('[data-try] textarea', 'vector(7) >');
-    await page.waitForSelector('[data-try] [data-fault]:has-text("parse error")');
+    await page.waitForSelector('[data-try] [data-fault]:has-text("line 1, column")');
+    await page.waitForSelector('[data-try] [data-fault] mark');
+    await page.fill('[data-try] textarea', 'vector(7) > 5');
+    await page.fill('[data-try] input[name="for"]', '-1s');
+    await page.waitForSelector('[data-try] label:has([name="for"]) .bad:has-text("negative")');
   });
 
   await visit('a group is written, refused, kept, changed and deleted', '/rules', async (page) => {
@@ -257,11 +265,18 @@ export async function checkAlerts({ base, open, check, demand }) {
 
   await visit('a template is tried, and a fault has its place', '/receivers', async (page) => {
     await page.waitForSelector('[data-rendered="text"]');
-    await page.fill('textarea[name="template"]', 'one\n{{ range .Alerts }}{{ .Labels.alertname }}{{ end }}');
+    const write = async (text) => {
+      await page.click('[data-playground] .cm-content');
+      await page.keyboard.press('Control+a');
+      await page.keyboard.insertText(text);
+    };
+    await write('one\n{{ range .Alerts }}{{ .Labels.alertname }}{{ end }}');
     await page.waitForFunction(() => document.querySelector('[data-rendered] pre')?.innerText.startsWith('one\n'));
-    await page.fill('textarea[name="template"]', 'one\n{{ bad }}');
+    await write('one\n{{ bad }}');
     await page.waitForSelector('[data-rendered="error"]');
-    demand((await page.innerText('[data-rendered]')).includes('line 2'), await page.innerText('[data-rendered]'));
+    demand((await page.innerText('[data-rendered]')).includes('line 2, column 4'), await page.innerText('[data-rendered]'));
+    demand((await page.innerText('[data-rendered] mark')) === 'bad', 'the word is not marked');
+    await page.waitForSelector('[data-playground] .cm-lintRange-error:has-text("bad")');
   });
 
   await visit('the header tells how many fire, and leads there', '/alerts', async (page) => {
@@ -282,13 +297,12 @@ export async function checkAlerts({ base, open, check, demand }) {
 
   await visit('new alerts are told by the browser once somebody wants it, and counted in the header', '/alerts', async (page) => {
     let looks = 0;
-    await page.route('**/api/v1/query', (route) => {
-      const asked = new URLSearchParams(route.request().postData() ?? '').get('query') ?? '';
-      if (!asked.includes('alertstate="firing"')) return route.continue();
+    await page.route('**/api/v2/alerts/groups?*silenced=false*', (route) => {
       looks++;
       const names = looks === 1 ? ['Old'] : ['Old', 'New'];
-      const result = names.map((alertname) => ({ metric: { alertname }, value: [Date.now() / 1000, '1'] }));
-      return route.fulfill({ json: { status: 'success', data: { resultType: 'vector', result } } });
+      const alerts = names.map((alertname) => ({ fingerprint: alertname, labels: { alertname } }));
+      // Each is counted once, whoever is told of it.
+      return route.fulfill({ json: ['one', 'other'].map((name) => ({ labels: {}, receiver: { name }, alerts })) });
     });
     await page.addInitScript(() => {
       globalThis.told = [];

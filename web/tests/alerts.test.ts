@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import type { NotifiedAlert, NotifiedGroup, RouteNode, RuleAlert } from '../src/lib/api/alerting';
-import { countStates, gravityOf, groupBy, groupsWith, isLink, merged } from '../src/lib/alerts/model';
+import { countNames, countStates, gravityOf, groupBy, groupsWith, isLink, merged, sharedLabels, type Alert } from '../src/lib/alerts/model';
 import { groupYaml, ruleYaml, type RuleDraft } from '../src/lib/alerts/rule-text';
-import { daysOf, ending, intervalOf, isSpan, matcherText, recurrenceOf, seedOf } from '../src/lib/alerts/silence';
-import { markOf } from '../src/lib/alerts/yaml-editor';
+import { BLANK, daysOf, ending, faultsOf, intervalOf, isSpan, matcherText, recurrenceOf, seedOf } from '../src/lib/alerts/silence';
+import { markOf } from '../src/lib/alerts/text-editor';
 import { splitThreshold } from '../src/lib/alerts/threshold';
 import { pathTo, placed } from '../src/lib/alerts/tree';
 
@@ -81,6 +81,18 @@ describe('alerts', () => {
   test('a silence counts before what inhibits', () => {
     const { alerts } = merged([], [group('x', told('a', { silencedBy: ['s'], inhibitedBy: ['f'] }), told('b', { inhibitedBy: ['f'] }))]);
     expect(countStates(alerts)).toEqual({ firing: 0, pending: 0, silenced: 1, inhibited: 1, muted: 0 });
+  });
+
+  test('are counted by name, each once', () => {
+    const alert = (fingerprint: string, alertname: string) => ({ fingerprint, labels: { alertname } }) as unknown as NotifiedAlert;
+    const group = (...alerts: NotifiedAlert[]): NotifiedGroup => ({ labels: {}, receiver: { name: 'r' }, alerts });
+    expect([...countNames([group(alert('1', 'A'), alert('2', 'A'), alert('3', 'B')), group(alert('1', 'A'))])]).toEqual([['A', 2], ['B', 1]]);
+  });
+
+  test('of a group have labels in common', () => {
+    const group = (...all: Record<string, string>[]) => ({ key: '', labels: { job: 'node' }, receiver: '', alerts: all.map((labels) => ({ labels }) as unknown as Alert) });
+    expect(sharedLabels(group({ alertname: 'A', job: 'node', zone: 'eu', team: 'db' }, { alertname: 'A', job: 'node', zone: 'eu' }))).toEqual({ zone: 'eu' });
+    expect(sharedLabels(group({ alertname: 'A', zone: 'eu' }))).toEqual({});
   });
 
   test('stand without the notifier', () => {
@@ -174,6 +186,27 @@ describe('silences', () => {
   );
 });
 
+describe('matchers of a silence that is written', () => {
+  const matcher = (name: string, value: string, op = '=') => ({ name, value, isRegex: op.endsWith('~'), isEqual: op.startsWith('=') });
+
+  test('are missing where none has a name', () => {
+    expect(faultsOf([BLANK])).toEqual({ rows: [null], whole: 'matcher' });
+    expect(faultsOf([])).toEqual({ rows: [], whole: 'matcher' });
+    expect(faultsOf([matcher('', 'x'), BLANK])).toEqual({ rows: ['label', null], whole: null });
+  });
+
+  test('have to be for alerts that have a label', () => {
+    const whole = (...matchers: ReturnType<typeof matcher>[]) => faultsOf(matchers).whole;
+    expect(whole(matcher('a', ''))).toBe('value');
+    expect(whole(matcher('a', '.*', '=~'), matcher('b', 'x', '!='))).toBe('value');
+    expect(whole(matcher('a', '', '!='))).toBe(null);
+    expect(whole(matcher('a', '.+', '=~'))).toBe(null);
+    expect(whole(matcher('a', ''), matcher('b', 'x'), BLANK)).toBe(null);
+    // Whether it can be read is the server's to say.
+    expect(whole(matcher('a', '(', '=~'))).toBe(null);
+  });
+});
+
 describe('a rule that is tried', () => {
   const draft: RuleDraft = { name: 'Too busy', expr: 'a\n> 1', holds: '5m', keeps: '', labels: [['severity', 'page'], ['', 'x']], annotations: [['summary', 'say "{{ $value }}": yes']] };
 
@@ -202,6 +235,11 @@ describe('a fault in a group', () => {
     expect(at(1, 7)).toBe('g');
     expect(at(3, 9)).toBe('磁盘 >');
     expect(at(3, 99)).toBe('>');
+  });
+
+  test('is marked no further than it reaches', () => {
+    const { from, to } = markOf(text, { line: 3, column: 9, message: 'bad', help: null, length: 2 });
+    expect(text.slice(from, to)).toBe('磁盘');
   });
 
   test('has a place although the text has changed since', () => {

@@ -1,3 +1,5 @@
+import { translated } from './translated';
+
 /**
  * What rules that come along say, in Chinese: by alert, first the summary, then the description. `{…}` in the English text stands
  * for what the server has put there, or the template that would; the Chinese one has it by its place, from 0.
@@ -117,23 +119,5 @@ export const BUILTIN_ZH: Record<string, [string, string][]> = {
   ],
 };
 
-const patterns = new Map<string, RegExp>();
-
-function patternOf(english: string): RegExp {
-  let pattern = patterns.get(english);
-  if (pattern === undefined) {
-    const literal = english.split('{…}').map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
-    pattern = new RegExp(`^${literal.join('(.+?)')}$`, 's');
-    patterns.set(english, pattern);
-  }
-  return pattern;
-}
-
 /** What a rule that comes along says, in Chinese; any other text stays as it is. */
-export function inChinese(alert: string, text: string): string {
-  for (const [english, chinese] of BUILTIN_ZH[alert] ?? []) {
-    const match = patternOf(english).exec(text);
-    if (match) return chinese.replace(/\{(\d)\}/g, (_, place: string) => match[Number(place) + 1] ?? '');
-  }
-  return text;
-}
+export const inChinese = (alert: string, text: string): string => translated(BUILTIN_ZH[alert] ?? [], text);

@@ -1,14 +1,19 @@
-/** How many alerts fire, for the sign in the header, and word of new ones if somebody wants it. */
+/** How many alerts need somebody, for the sign in the header, and word of new ones if somebody wants it. */
 
-import { queryVector, toNumber } from '../api/client';
+import { alerting } from '../api/alerting';
+import { ApiError, queryVector, toNumber } from '../api/client';
 import { session } from '../session.svelte';
 import { load, save } from '../storage';
 import { now } from '../time/clock';
+import { countNames } from './model';
 
 const EVERY_MS = 15_000;
+/** Long lists are asked for less often, so that asking is never most of what is done. */
+const REST_PER_ASKING = 40;
 const MOST_NAMED = 5;
 /** What always fires, so that it is noticed when nothing does, has no severity and needs nobody. */
-const FIRING = 'count by (alertname) (ALERTS{alertstate="firing",severity!="none"})';
+const NEEDED = 'severity!="none"';
+const FIRING = `count by (alertname) (ALERTS{alertstate="firing",${NEEDED}})`;
 
 const isBoolean = (value: unknown): value is boolean => typeof value === 'boolean';
 const isSupported = typeof Notification !== 'undefined';
@@ -23,6 +28,17 @@ export function newNames(before: ReadonlyMap<string, number>, after: ReadonlyMap
   return [...after].filter(([name, n]) => n > (before.get(name) ?? 0)).map(([name]) => name);
 }
 
+/** Of all alerts, whoever made them. A Prometheus in the place of the server knows only those of its rules. */
+async function firingNames(): Promise<Map<string, number>> {
+  try {
+    return countNames(await alerting.activeGroups(NEEDED));
+  } catch (error) {
+    if (!(error instanceof ApiError && error.type === 'not_found')) throw error;
+    const series = await queryVector(FIRING);
+    return new Map(series.map(({ metric, value }) => [metric['alertname'] ?? '', toNumber(value?.[1] ?? '0')]));
+  }
+}
+
 function tell(names: readonly string[]): void {
   const shown = names.slice(0, MOST_NAMED).join(', ');
   const told = new Notification(names.length > MOST_NAMED ? `${shown} …` : shown, { body: 'Watchfire', tag: 'watchfire-alerts', icon: '/favicon.svg' });
@@ -33,8 +49,7 @@ function tell(names: readonly string[]): void {
 }
 
 async function look(): Promise<void> {
-  const series = await queryVector(FIRING);
-  const after = new Map(series.map(({ metric, value }) => [metric['alertname'] ?? '', toNumber(value?.[1] ?? '0')]));
+  const after = await firingNames();
   count = [...after.values()].reduce((sum, n) => sum + n, 0);
   const names = known === null ? [] : newNames(known, after);
   known = after;
@@ -65,12 +80,13 @@ export const firing = {
     let lookedAt = 0;
     const next = async (): Promise<void> => {
       clearTimeout(timer);
+      const started = performance.now();
       if (session.may('read') && (!document.hidden || firing.tells)) {
         lookedAt = now();
         // Without an answer the last number stays; the connection's own sign tells that something is away.
         await look().catch(() => undefined);
       }
-      timer = setTimeout(() => void next(), EVERY_MS);
+      timer = setTimeout(() => void next(), Math.max(EVERY_MS, REST_PER_ASKING * (performance.now() - started)));
     };
     const seen = () => {
       if (!document.hidden && now() - lookedAt > EVERY_MS) void next();

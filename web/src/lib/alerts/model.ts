@@ -147,6 +147,23 @@ export function countStates(alerts: readonly Alert[]): Record<State, number> {
   return counts;
 }
 
+/** Alerts by name, each once however many receivers are told of it. */
+export function countNames(groups: readonly NotifiedGroup[]): Map<string, number> {
+  const names = new Map(groups.flatMap(({ alerts }) => alerts.map(({ fingerprint, labels }) => [fingerprint, labels['alertname'] ?? ''] as const)));
+  const counts = new Map<string, number>();
+  for (const name of names.values()) counts.set(name, (counts.get(name) ?? 0) + 1);
+  return counts;
+}
+
+/** What all alerts of a group have in common beside what it is grouped by; nothing where there is one alert. */
+export function sharedLabels({ alerts, labels }: AlertGroup): Labels {
+  const [first, ...others] = alerts;
+  if (first === undefined || others.length === 0) return {};
+  const names = Object.keys(first.labels).filter((name) => name !== 'alertname' && name !== 'severity' && !(name in labels));
+  const shared = names.filter((name) => others.every((alert) => alert.labels[name] === first.labels[name]));
+  return Object.fromEntries(shared.map((name) => [name, first.labels[name] ?? '']));
+}
+
 const GRAVITY = ['critical', 'page', 'error', 'high', 'major', 'warning', 'warn', 'medium', 'minor', 'info', 'low', 'none'];
 
 /** What comes first when it is smaller; severities that nobody knows come between warnings and informations. */

@@ -23,6 +23,9 @@ export interface SilenceSeed {
 
 export const equalTo = (name: string, value: string): SilenceMatcher => ({ name, value, isRegex: false, isEqual: true });
 
+/** A row of the form in which nothing stands yet. */
+export const BLANK: SilenceMatcher = { name: '', value: '', isRegex: false, isEqual: true };
+
 export const seedFor = (labels: Labels): SilenceSeed => ({
   matchers: Object.entries(labels).map(([name, value]) => equalTo(name, value)),
   startsMs: null,
@@ -52,6 +55,25 @@ export function ending({ id, matchers, startsAt, createdBy, comment, annotations
 export const opOf = ({ isRegex, isEqual }: SilenceMatcher): string => (isRegex ? (isEqual ? '=~' : '!~') : isEqual ? '=' : '!=');
 
 export const matcherText = (matcher: SilenceMatcher): string => `${matcher.name}${opOf(matcher)}${JSON.stringify(matcher.value)}`;
+
+/** What is wrong with the matchers of a form: by row, and of all of them together. Rows in which nothing stands count for nothing. */
+export function faultsOf(matchers: readonly SilenceMatcher[]): { rows: ('label' | null)[]; whole: 'matcher' | 'value' | null } {
+  const rows = matchers.map(({ name, value }) => (name === '' && value !== '' ? 'label' : null));
+  const named = matchers.filter(({ name }) => name !== '');
+  // The server refuses what matches alerts that have none of the labels: it would silence everything.
+  const matchesNothing = ({ value, isRegex, isEqual }: SilenceMatcher): boolean => (isRegex ? isEmptyMatch(value) === isEqual : (value === '') === isEqual);
+  if (named.length === 0) return { rows, whole: rows.includes('label') ? null : 'matcher' };
+  return { rows, whole: named.every(matchesNothing) ? 'value' : null };
+}
+
+/** Whether an expression matches an empty text; one that cannot be read here is the server's to judge. */
+function isEmptyMatch(expression: string): boolean {
+  try {
+    return new RegExp(`^(?:${expression})$`).test('');
+  } catch {
+    return false;
+  }
+}
 
 /** What a form has of an interval: days of the week and a span of the day, in a zone. */
 export interface Recurrence {

@@ -284,6 +284,8 @@ export const alerting = {
   forgetGroup: (language: RuleLanguage, namespace: string, name: string) => bare<unknown>(placeOf(language, namespace, name), { method: 'DELETE' }),
   previewGroup: (wish: GroupWish) => send<GroupPreview>('POST', '/api/v1/rule_groups/preview', wish),
   groups: (signal?: AbortSignal) => bare<NotifiedGroup[]>('/api/v2/alerts/groups', { signal: signal ?? null }),
+  /** Those alone that somebody is told of: neither silenced, inhibited nor muted. */
+  activeGroups: (filter: string) => bare<NotifiedGroup[]>(`/api/v2/alerts/groups?${asked({ silenced: 'false', inhibited: 'false', muted: 'false', filter })}`),
   alerts: (signal?: AbortSignal) => bare<NotifiedAlert[]>('/api/v2/alerts', { signal: signal ?? null }),
   silences: (signal?: AbortSignal) => bare<Silence[]>('/api/v2/silences', { signal: signal ?? null }),
   silence: (id: string) => bare<Silence>(`/api/v2/silence/${encodeURIComponent(id)}`),

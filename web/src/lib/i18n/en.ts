@@ -281,7 +281,7 @@ export const en = {
   'palette.command': 'Command',
 
   'app.alerts': 'Alerts',
-  'app.firing': '{n} alert fires | {n} alerts fire',
+  'app.firing': '{n} active alert, from rules and by API; not silenced, inhibited, muted, or of severity none | {n} active alerts, from rules and by API; not silenced, inhibited, muted, or of severity none',
   'app.rules': 'Rules',
   'app.silences': 'Silences',
   'app.receivers': 'Receivers',

@@ -278,7 +278,7 @@ export const zh: Dictionary = {
   'palette.command': '命令',
 
   'app.alerts': '告警',
-  'app.firing': '{n} 个告警正在触发',
+  'app.firing': '{n} 个活跃告警（来自规则与 API），不含已静默、被抑制、时段静音及 severity 为 none 的',
   'app.rules': '规则',
   'app.silences': '静默',
   'app.receivers': '接收者',

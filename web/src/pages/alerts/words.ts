@@ -1,5 +1,6 @@
 import type { Interval } from '../../lib/api/alerting';
 import { daysOf, WEEKDAYS } from '../../lib/alerts/silence';
+import { duration } from '../../lib/format/time';
 import { i18n, t } from '../../lib/i18n/index.svelte';
 
 function daysInWords(weekdays: readonly string[]): string {
@@ -27,3 +28,9 @@ export function inWords({ times = [], weekdays = [], days_of_month: dates = [], 
     location ?? 'UTC',
   ].join(' · ');
 }
+
+/** A span in whole seconds: pages look no more often, and what is shorter would only flicker. */
+export const seconds = (ms: number): string => duration(Math.max(1, Math.floor(ms / 1000)));
+
+/** How long ago something was. */
+export const since = (ms: number): string => t('targets.ago', { time: seconds(ms) });
