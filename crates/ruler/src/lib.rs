@@ -17,20 +17,4 @@ mod shelf;
 
 pub use clock::Clock;
 pub use keep::{Boxed, Keep, KeepError, MAX_VALUE_BYTES};
-pub use seat::{Running, Seat};
-
-/// Writes what is counted in Prometheus' text format, of what sits in a seat.
-pub fn render(running: Option<&Running>, out: &mut wire::text_encode::TextEncoder<'_>) {
-    let name = "watchfire_ruler_active";
-    out.family(
-        name,
-        "gauge",
-        "Whether this process evaluates rules and notifies; in a cluster one broker does.",
-    );
-    out.sample(name, &[], f64::from(u8::from(running.is_some())));
-    if let Some(running) = running {
-        notify::render(&running.notifications, out);
-        rules::render(&running.rules, out);
-        alertmanagers::render(running.rules.alertmanagers(), out);
-    }
-}
+pub use seat::{Running, Seat, render};

@@ -22,6 +22,9 @@ impl DurationError {
         let form = "write whole numbers with units, the largest first: 30s, 1h30m, 15d \
                     (ms, s, m, h, d, w, y)";
         match self {
+            DurationError::Invalid(text) if text.starts_with('-') => {
+                format!("a duration cannot be negative; {form}")
+            }
             DurationError::Invalid(text) => match corrected(text) {
                 Some(corrected) => format!("did you mean {corrected}? {form}"),
                 None => form.to_owned(),

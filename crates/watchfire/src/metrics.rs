@@ -419,7 +419,9 @@ mod tests {
                 status.render_files(out);
                 agent::logs::StageCounters::default().render(out);
                 agent::logs::PushCounters::render(&std::collections::BTreeMap::new(), out);
-                ruler::render(Some(&running), out);
+                let seat = ruler::Seat::default();
+                seat.take(running.clone());
+                ruler::render(&seat, out);
             }));
         let mut page = Vec::new();
         let out = &mut TextEncoder::new(&mut page);

@@ -11,7 +11,7 @@ use alerting::rules::{
 use settings::prometheus::rules::{
     self as rule_files, ExpressionFault, RuleChecks, RuleFile, RuleFormat, RuleGroup,
 };
-use settings::{Diagnostic, Faults, NameValidation, glob};
+use settings::{Diagnostic, Faults, NameValidation, Severity, glob};
 
 use super::managed::Managed;
 use super::{RuleLanguage, RuleSettings};
@@ -37,9 +37,14 @@ pub(super) fn read(settings: &RuleSettings, files: &Files) -> Result<Sources, Fa
                     "check the path in rules.files; relative ones are looked for beside the \
                             configuration"
                         .to_owned();
-                let warning =
+                let found =
                     Diagnostic::of_file(pattern, "no file matches this pattern", Some(help));
-                sources.warnings.push(warning);
+                // Files may come later where any number may be there.
+                let severity = match pattern.contains('*') {
+                    true => Severity::Warning,
+                    false => Severity::Mistake,
+                };
+                sources.warnings.push(found.with_severity(severity));
             }
             for path in paths {
                 let found = read_file(&path, language, settings.defaults, files)?;
@@ -107,7 +112,8 @@ impl Sources {
                         format!("the group {name:?}, kept by the API, has no effect: {why}");
                     let help =
                         "change it or delete it on the page of rules, or by the API".to_owned();
-                    self.warnings.push(Diagnostic::of_file(file, message, Some(help)));
+                    let found = Diagnostic::of_file(file, message, Some(help));
+                    self.warnings.push(found.with_severity(Severity::Mistake));
                 }
             }
         }
@@ -191,12 +197,43 @@ fn compile(language: RuleLanguage, text: &str) -> Result<Expression, ExpressionF
         RuleLanguage::Promql => ruletest::compile(text),
         RuleLanguage::Logql => {
             let fault = |message: String| ExpressionFault { message, span: None };
-            let expr =
-                logql::syntax::parse_metric(text).map_err(|error| fault(error.to_string()))?;
+            let expr = logql::syntax::parse_metric(text).map_err(|error| {
+                let span = place(text, error.line, error.column).map(|at| (at, at));
+                ExpressionFault { message: error.to_string(), span }
+            })?;
             let whole = logql::syntax::ast::Expr::Metric(expr);
             logql::compile::check(&whole).map_err(|error| fault(error.to_string()))?;
             // Lines are read, and no rule writes any: the order of rules does not matter.
             Ok(Expression { text: Arc::from(whole.to_string()), selectors: Vec::new() })
         }
+    }
+}
+
+/// The byte at a line and a column of characters, both counted from 1; `None` where it is not at one place.
+fn place(text: &str, line: u32, column: u32) -> Option<usize> {
+    let before = usize::try_from(line.checked_sub(1)?).ok()?;
+    let column = usize::try_from(column.checked_sub(1)?).ok()?;
+    let start: usize = text.split('\n').take(before).map(|line| line.len() + 1).sum();
+    let line = text.split('\n').nth(before)?;
+    let within = line.char_indices().nth(column).map_or(line.len(), |(at, _)| at);
+    Some(start + within)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_of_expressions_have_places() {
+        for (text, wanted) in [
+            ("sum(rate({a=\"b\"} [5m])) by (", Some(28)),
+            ("sum(\n  rate({a=\"b\"}[5m]) +", Some(26)),
+            ("sum(é)", Some(4)),
+        ] {
+            let fault = compile(RuleLanguage::Logql, text).expect_err("it is no query");
+            assert_eq!(fault.span.map(|(from, _)| from), wanted, "{text}: {}", fault.message);
+        }
+        assert_eq!(place("a\nbc", 2, 9), Some(4));
+        assert_eq!(place("a", 0, 1), None);
     }
 }

@@ -253,7 +253,7 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     if let Some(alerting) = &alerting {
         let seat = alerting.seat().clone();
         telemetry = telemetry.with_page(Box::new(move |out| {
-            ruler::render(seat.running().as_ref(), out);
+            ruler::render(&seat, out);
         }));
     }
     let seat = alerting.as_ref().map(|alerting| alerting.seat().clone()).unwrap_or_default();

@@ -240,10 +240,7 @@ fn what_is_computed_in_pieces_is_what_is_computed_alone() {
     let found = std::cell::RefCell::new([0.0; 3]);
     let span = Span { clock: &NOW_MS, ..OF_DAYS };
     let events = proptest::collection::vec(event(span), 30..80);
-    let mut runner = TestRunner::new(Config {
-        cases: std::env::var("WF_CASES").map_or(8, |n| n.parse().unwrap()),
-        ..Config::default()
-    });
+    let mut runner = TestRunner::new(Config { cases: 8, ..Config::default() });
     let outcome = runner.run(&events, |events| {
         let now_ms = || NOW_MS.load(Ordering::SeqCst);
         let site = Site::open(&NOW_MS, now_ms, &Limits::default());

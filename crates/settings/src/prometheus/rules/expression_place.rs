@@ -12,7 +12,9 @@ pub(super) fn place_in_scalar(
     expr: &str,
     (from, to): (usize, usize),
 ) -> Span {
-    let (from, to) = (from.min(expr.len()), to.min(expr.len()).max(from.min(expr.len())));
+    // What lacks something at its end lacks it behind its last word, not behind the last line of a block.
+    let end = expr.trim_end().len();
+    let (from, to) = (from.min(end), to.min(end).max(from.min(end)));
     let Some(written) = source.get(scalar.0..scalar.1) else { return scalar };
     if let Some(at) = written.find(expr) {
         return (scalar.0 + at + from, scalar.0 + at + to);
@@ -61,6 +63,16 @@ mod tests {
         let block = "expr: |\n    sum(\n      up\n    )\nfor: 1m\n";
         check(block, "|\n    sum(\n      up\n    )", "sum(\n  up\n)\n", "up");
         check(block, "|\n    sum(\n      up\n    )", "sum(\n  up\n)\n", "sum");
+    }
+
+    #[test]
+    fn what_lacks_its_end_lacks_it_on_its_last_line() {
+        let source = "- expr: |\n    sum(up\n- expr: down\n";
+        let start = source.find('|').expect("a block");
+        let scalar = (start, source.find("- expr: down").expect("the next one"));
+        let expr = "sum(up\n";
+        let found = place_in_scalar(source, scalar, expr, (expr.len(), expr.len()));
+        assert_eq!(&source[..found.0], "- expr: |\n    sum(up");
     }
 
     #[test]

@@ -68,7 +68,11 @@ impl Detour for PassingOn {
                 // Rules are off, and the handler says so.
                 return Passed::Continue(request);
             }
-            self.pass_on(request).await
+            let passed = self.pass_on(request).await;
+            if let Passed::Break(answer) = &passed {
+                self.seat.note_passed_on(answer.status() != StatusCode::SERVICE_UNAVAILABLE);
+            }
+            passed
         })
     }
 }
