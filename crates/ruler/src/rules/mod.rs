@@ -11,6 +11,7 @@ mod evidence;
 pub(crate) mod group_yaml;
 mod links;
 mod managed;
+mod outside;
 mod preview;
 mod routes;
 mod saving;
@@ -23,11 +24,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alerting::rules::{
-    AlertView, Behind, CatchUpLimits, Changes, Defaults, ForStateSeries, GroupKey, GroupView,
-    RuleLimits, RuleSet, Sample, SharedGroup,
+    AlertView, CatchUpLimits, Changes, Defaults, GroupKey, GroupView, RuleLimits, RuleSet, Sample,
+    SharedGroup,
 };
-use alerting::templates::rule::{QueryExemplar, QueryLine};
-use model::{Labels, Matcher};
+use model::Labels;
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use settings::relabel::{LabelBuffer, RelabelConfig, relabel};
@@ -36,13 +36,14 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::alertmanagers::Alertmanagers;
 use crate::clock::Clock;
-use crate::keep::{Boxed, Keep};
+use crate::keep::Keep;
 use crate::notify::{Files, Notifications};
 
 use counters::RuleCounters;
 pub(crate) use counters::render;
 pub use managed::{MAX_GROUP_BYTES, ManagedError, ManagedGroup, ManagedLimits};
 use managed::{Managed, ManagedStore};
+pub use outside::{Queries, Store};
 pub use preview::{Preview, PreviewedRule};
 pub use routes::rule_routes;
 use saving::{Evaluated, States};
@@ -73,59 +74,6 @@ impl RuleLanguage {
             RuleLanguage::Logql => "logql",
         }
     }
-}
-
-/// Answers what rules ask.
-pub trait Queries: Send + Sync + 'static {
-    /// What an expression yields at a time, milliseconds since 1970: a vector, or a number as one sample
-    /// without labels. The error says why there is no answer.
-    fn ask<'a>(
-        &'a self,
-        language: RuleLanguage,
-        text: &'a str,
-        t_ms: i64,
-    ) -> Boxed<'a, Result<Vec<Sample>, String>>;
-
-    /// Series of `ALERTS_FOR_STATE` with their last samples in a range of time, both ends included.
-    fn last_samples<'a>(
-        &'a self,
-        matchers: &'a [Matcher],
-        start_ms: i64,
-        end_ms: i64,
-    ) -> Boxed<'a, Result<Vec<ForStateSeries>, String>>;
-
-    /// The newest lines that a rule over lines counted for an alert, newest first.
-    fn lines_behind<'a>(
-        &'a self,
-        behind: Behind<'a>,
-        most: usize,
-    ) -> Boxed<'a, Result<Vec<QueryLine>, String>>;
-
-    /// The newest lines of a query, of a range that ends at a time, newest first.
-    fn lines_of<'a>(
-        &'a self,
-        text: &'a str,
-        range: Duration,
-        t_ms: i64,
-        most: usize,
-    ) -> Boxed<'a, Result<Vec<QueryLine>, String>>;
-
-    /// The newest exemplars of the series that a rule over samples read for an alert, newest first.
-    fn exemplars_behind<'a>(
-        &'a self,
-        behind: Behind<'a>,
-        most: usize,
-    ) -> Boxed<'a, Result<Vec<QueryExemplar>, String>>;
-}
-
-/// Stores what rules yield.
-pub trait Store: Send + Sync + 'static {
-    /// Stores samples; they are durable and can be read when this is done. Yields what was left out and
-    /// why, in words, if anything was.
-    fn write(&self, samples: Vec<Sample>) -> Boxed<'_, Result<Option<String>, String>>;
-
-    /// Whether queries would see all there is. Before that, rules wait.
-    fn ready(&self) -> Result<(), String>;
 }
 
 /// How rules are evaluated.

@@ -6,11 +6,15 @@ use std::io;
 use std::path::Path;
 
 use alerting::notify::{Notification, NotifiedAlert, Outcome};
+use alerting::rules::{Behind, ForStateSeries};
+use alerting::templates::rule::{QueryExemplar, QueryLine};
+use model::Matcher;
 use ruletest::{MemorySource, Point};
 use settings::alertmanager::MatcherMode;
 use settings::prometheus::Surroundings;
 
 use super::*;
+use crate::keep::Boxed;
 use crate::notify::{Deliver, NotifyConfiguration, Tested};
 use crate::shelf::Shelf;
 
