@@ -68,18 +68,27 @@ pub(crate) struct NewGroup {
     sample: Option<Sample>,
 }
 
-/// How well lines were compressed as they are.
+/// How well lines of a group were compressed as they are, and as templates.
 #[derive(Debug)]
 struct Sample {
-    packed: usize,
-    len: usize,
+    plain: Share,
+    templates: Share,
     /// For how many groups since that was taken to hold.
     groups: u32,
 }
 
-/// About how many bytes lines of so many take as they are, if of `len` they take `packed`.
-fn plain_bytes(packed: usize, len: usize, lines: usize) -> usize {
-    (packed as u64 * lines as u64 / len.max(1) as u64) as usize
+/// Bytes of lines, and what became of them.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    packed: usize,
+    len: usize,
+}
+
+impl Share {
+    /// About how many bytes others of so many bytes take.
+    fn of(self, len: usize) -> usize {
+        (self.packed as u64 * len as u64 / self.len.max(1) as u64) as usize
+    }
 }
 
 impl NewGroup {
@@ -249,20 +258,23 @@ impl NewGroup {
 
     /// Whether lines that take so many bytes as templates take a tenth less than as they are.
     fn is_worth_it(&mut self, bytes: usize, packer: &mut Packer) -> bool {
-        if let Some(Sample { packed, len, groups }) = &mut self.sample
+        let len = self.lines.len();
+        if let Some(Sample { plain, templates, groups }) = &mut self.sample
             && *groups < SAMPLE_GROUPS
         {
             *groups += 1;
-            // Fast path: lines of a block are alike, and templates mostly are much less.
-            if bytes < plain_bytes(*packed, *len, self.lines.len()) / 4 * 3 {
+            // Fast path: lines of one program are alike in both ways, and templates mostly are much less.
+            let before = templates.of(len);
+            let is_alike = (before / 4 * 3..=before / 3 * 4).contains(&bytes);
+            if is_alike && bytes < plain.of(len) / 4 * 3 {
                 return true;
             }
         }
         // To compress all of them for a number takes longer than to write them.
-        let sample = &self.lines[..self.lines.len().min(SAMPLE_BYTES)];
-        let (packed, len) = (packer.pack(sample).0.len(), sample.len());
-        self.sample = Some(Sample { packed, len, groups: 0 });
-        bytes < plain_bytes(packed, len, self.lines.len()) / 10 * 9
+        let sample = &self.lines[..len.min(SAMPLE_BYTES)];
+        let plain = Share { packed: packer.pack(sample).0.len(), len: sample.len() };
+        self.sample = Some(Sample { plain, templates: Share { packed: bytes, len }, groups: 0 });
+        bytes < plain.of(len) / 10 * 9
     }
 
     /// Pairs of each row, then the pairs.

@@ -90,8 +90,10 @@ pub(crate) fn put_planes(values: &[i64], out: &mut Vec<u8>) -> usize {
     codec::encode_i64s(part, out);
     let of_part = (out.len() - start) * values.len() / part.len().max(1);
     if of_part / 2 <= least_bytes {
-        out.truncate(start + 1);
-        codec::encode_i64s(values, out);
+        if part.len() < values.len() {
+            out.truncate(start + 1);
+            codec::encode_i64s(values, out);
+        }
         if out.len() - start <= least_bytes {
             return out.len() - start;
         }
