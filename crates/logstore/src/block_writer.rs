@@ -10,6 +10,7 @@ use crate::group_table::{Group, GroupTable};
 use crate::metadata::settled;
 use crate::new_group::{NewGroup, NewNames};
 use crate::page::{Packer, corrupt};
+use crate::shapes::Shapes;
 use crate::skip::SkipWriter;
 use crate::time::milliseconds;
 use crate::twins::Twins;
@@ -31,6 +32,8 @@ pub struct BlockWriter<'a> {
     groups: Vec<Group>,
     counters: Vec<u8>,
     skip: SkipWriter,
+    /// Of the lines of the group.
+    shapes: Shapes,
     index: BlockIndexBuilder,
     /// Labels of the stream under way; it is in the index when it has a line.
     labels: Labels,
@@ -69,6 +72,7 @@ impl<'a> BlockWriter<'a> {
             groups: Vec::new(),
             counters: Vec::new(),
             skip: SkipWriter::default(),
+            shapes: Shapes::default(),
             index: BlockIndexBuilder::new(seed),
             labels: Labels::empty(),
             has_lines: false,
@@ -85,7 +89,7 @@ impl<'a> BlockWriter<'a> {
     /// smaller.
     #[must_use]
     pub fn with_templates(mut self) -> Self {
-        self.group.tries_templates = true;
+        self.shapes = Shapes::with_values();
         self
     }
 
@@ -126,8 +130,18 @@ impl<'a> BlockWriter<'a> {
         line: &[u8],
         metadata: &[(&str, &str)],
     ) -> Result<bool, BlockError> {
+        self.push_settled(timestamp_ns, line, settled(metadata).iter().copied())
+    }
+
+    /// As [`BlockWriter::push`], with metadata that is settled.
+    pub(crate) fn push_settled<'m>(
+        &mut self,
+        timestamp_ns: i64,
+        line: &[u8],
+        metadata: impl Iterator<Item = (&'m str, &'m str)> + Clone,
+    ) -> Result<bool, BlockError> {
         assert!(self.last_ns <= timestamp_ns, "lines of a stream are in order of time");
-        let of_metadata: usize = metadata.iter().map(|(n, v)| n.len() + v.len()).sum();
+        let of_metadata: usize = metadata.clone().map(|(n, v)| n.len() + v.len()).sum();
         if line.len().max(of_metadata) > MAX_LINE_BYTES {
             let detail = format!(
                 "a line of {} bytes with {of_metadata} of metadata: {MAX_LINE_BYTES} are the most",
@@ -147,9 +161,8 @@ impl<'a> BlockWriter<'a> {
             self.streams += 1;
         }
         self.last_ns = timestamp_ns;
-        self.skip.push_line(line);
-        let sorted = settled(metadata);
-        self.group.push(self.streams - 1, timestamp_ns, line, &sorted, &mut self.names);
+        self.skip.push_line(line, &mut self.shapes);
+        self.group.push(self.streams - 1, timestamp_ns, line, metadata, &mut self.names);
         self.totals.add(timestamp_ns, line.len());
         Ok(true)
     }
@@ -171,7 +184,9 @@ impl<'a> BlockWriter<'a> {
         self.scratch.clear();
         let number = self.groups.len() as u32;
         let (packer, counters) = (&mut self.packer, &mut self.counters);
-        self.groups.push(self.group.finish(number, packer, &mut self.scratch, counters));
+        let group = self.group.finish(number, &self.shapes, packer, &mut self.scratch, counters);
+        self.groups.push(group);
+        self.shapes.clear();
         self.out.write(&self.scratch)?;
         Ok(())
     }

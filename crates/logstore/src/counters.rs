@@ -33,6 +33,8 @@ pub(crate) struct Cell {
 #[derive(Debug, Default)]
 pub(crate) struct NewLevels {
     numbers: HashMap<Box<str>, u32, RandomState>,
+    /// That of the last line, which most lines share.
+    last: (String, u32),
 }
 
 impl NewLevels {
@@ -41,7 +43,14 @@ impl NewLevels {
         if level.is_empty() {
             return NO_LEVEL;
         }
+        // Fast path; it begins with one that was caught above.
+        if self.last.0 == level {
+            return self.last.1;
+        }
         if let Some(number) = self.numbers.get(level) {
+            self.last.0.clear();
+            self.last.0.push_str(level);
+            self.last.1 = *number;
             return *number;
         }
         if self.numbers.len() >= MAX_LEVELS {

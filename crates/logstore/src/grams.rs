@@ -9,6 +9,8 @@ use crate::tokens::LONG;
 
 const GRAM: usize = 8;
 const WINDOW: usize = 9;
+/// Of so many pieces the hashes are at hand: a window, in a number that is cheap to divide by.
+const RING: usize = 16;
 // A piece of `LONG` bytes has exactly one window.
 const _: () = assert!(GRAM + WINDOW - 1 == LONG);
 
@@ -49,22 +51,36 @@ pub(crate) fn field(name: &str, value: &str) -> u64 {
 /// The hashes that are kept of a token, or of a piece of one, of at least [`LONG`] bytes; a hash may come again.
 pub(crate) fn kept(token: &[u8], mut each: impl FnMut(u64)) {
     debug_assert!(token.len() >= LONG, "shorter ones are kept whole");
-    let mut ring = [0_u64; WINDOW];
-    let mut last = usize::MAX;
-    for at in 0..=token.len() - GRAM {
-        ring[at % WINDOW] = gram(&token[at..]);
-        if at + 1 < WINDOW {
+    let mut ring = [0_u64; RING];
+    // The last of equal ones, so that a run of equal bytes is kept but a few times.
+    let least_of = |ring: &[u64; RING], window: std::ops::RangeInclusive<usize>| {
+        let (mut least, mut found) = (u64::MAX, *window.start());
+        for at in window {
+            if ring[at % RING] <= least {
+                (least, found) = (ring[at % RING], at);
+            }
+        }
+        found
+    };
+    for (at, place) in ring[..WINDOW].iter_mut().enumerate() {
+        *place = gram(&token[at..]);
+    }
+    // What is least is small; a filter wants hashes of any size.
+    let mut keep = |hash: u64| each(mixed(hash.rotate_left(32)));
+    let mut least = least_of(&ring, 0..=WINDOW - 1);
+    keep(ring[least % RING]);
+    for at in WINDOW..=token.len() - GRAM {
+        let hash = gram(&token[at..]);
+        ring[at % RING] = hash;
+        if hash <= ring[least % RING] {
+            least = at;
+        } else if at - least == WINDOW {
+            least = least_of(&ring, at + 1 - WINDOW..=at);
+        } else {
+            // Fast path: the least one is still in the window, and still the least.
             continue;
         }
-        // The last of equal ones, so that a run of equal bytes is kept but a few times.
-        let first = at + 1 - WINDOW;
-        let least = (first..=at).min_by_key(|at| (ring[at % WINDOW], usize::MAX - at));
-        let least = least.expect("a window is not empty");
-        if least != last {
-            last = least;
-            // What is least is small; a filter wants hashes of any size.
-            each(mixed(ring[least % WINDOW].rotate_left(32)));
-        }
+        keep(ring[least % RING]);
     }
 }
 
@@ -82,7 +98,35 @@ mod tests {
         hashes
     }
 
+    /// Each window looked at by itself.
+    fn slowly(token: &[u8]) -> Vec<u64> {
+        let hashes: Vec<u64> = token.windows(GRAM).map(gram).collect();
+        let (mut found, mut last) = (Vec::new(), usize::MAX);
+        for (first, window) in hashes.windows(WINDOW).enumerate() {
+            let numbered = window.iter().enumerate();
+            let least = numbered.min_by_key(|(at, hash)| (**hash, usize::MAX - at));
+            let (at, hash) = least.expect("a window is not empty");
+            if first + at != last {
+                last = first + at;
+                found.push(mixed(hash.rotate_left(32)));
+            }
+        }
+        found
+    }
+
     proptest! {
+        #[test]
+        fn the_least_of_each_window_is_kept(
+            token in prop_oneof![
+                prop::collection::vec(b'a'..=b'f', 16..90),
+                prop::collection::vec(b'a'..=b'b', 16..90),
+            ],
+        ) {
+            let mut found = Vec::new();
+            kept(&token, |hash| found.push(hash));
+            prop_assert_eq!(found, slowly(&token));
+        }
+
         #[test]
         fn of_a_piece_nothing_is_picked_that_was_not_kept(
             token in prop::collection::vec(prop_oneof![4 => b'a'..=b'f', 1 => Just(b'-')], 16..90),

@@ -10,7 +10,7 @@
 //! | `block`, `footer`, `page`, `open_group`, `group_cache` | a block, read: [`LogBlock`] |
 //! | `block_writer`, `new_group`, `merge` | a block, written: [`BlockWriter`], [`LogFormat`] |
 //! | `group_table`, `column`, `new_column`, `planes`, `counters`, `metadata` | parts of its format, `docs/formats/logs.md` |
-//! | `templates`, `variables`, `template_lines`, `template_search` | lines of which what they have in common is written once |
+//! | `shapes`, `templates`, `variables`, `template_lines`, `template_search` | lines of which what they have in common is written once |
 //! | `skip`, `words`, `filter`, `grams`, `tokens`, `needle` | which groups cannot hold a text: [`SkipIndex`] |
 //!
 //! `logstore` never sees a thread or a clock.
@@ -45,6 +45,7 @@ mod piece;
 mod planes;
 mod query;
 mod rows;
+mod shapes;
 mod skip;
 mod stream_merge;
 mod template_lines;
@@ -76,5 +77,5 @@ pub use parts::StreamsPart;
 pub use payload::{PayloadError, decode_payload, encode_payload};
 pub use query::{Entry, LineTest, Order, Query, ReadError, ReadWatch, Source, Together};
 pub use rows::MetadataWanted;
-pub use skip::{SkipIndex, SkipWriter};
+pub use skip::SkipIndex;
 pub use time::NsRange;

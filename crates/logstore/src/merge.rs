@@ -126,8 +126,8 @@ fn write(
         let labels = labels.clone();
         writer.stream(&labels);
         while let Some(entry) = streams.next_entry().map_err(of_input)? {
-            let metadata: Vec<(&str, &str)> = entry.metadata.iter().collect();
-            writer.push(entry.timestamp_ns, entry.line, &metadata).map_err(of_output)?;
+            let (t_ns, metadata) = (entry.timestamp_ns, entry.metadata.iter());
+            writer.push_settled(t_ns, entry.line, metadata).map_err(of_output)?;
         }
         if writer.position() >= part.most_bytes && streams.has_more() {
             last = Some(labels);

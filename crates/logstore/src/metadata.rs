@@ -22,7 +22,7 @@ impl Metadata {
     }
 
     /// The pairs.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
         let mut start = 0;
         self.ends.iter().map(move |(name, value)| {
             let (from, name, value) = (start, *name as usize, *value as usize);

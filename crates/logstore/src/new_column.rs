@@ -50,16 +50,16 @@ impl NewColumn {
 
     /// Appends the column of a group with so many rows.
     pub(crate) fn encode(&self, rows: usize, out: &mut Vec<u8>) -> ColumnKind {
-        let numbers = numbered(self.values());
-        if let Some(numbers) = &numbers
-            && numbers.len() == 1
+        let numbered = numbered(self.values());
+        if let Some(numbered) = &numbered
+            && numbered.values.len() == 1
             && self.rows.len() == rows
         {
             out.extend_from_slice(self.values().next().unwrap_or_default().as_bytes());
             return ColumnKind::Constant;
         }
-        if let Some(numbers) = numbers.filter(|numbers| 2 * numbers.len() <= self.rows.len()) {
-            self.encode_dictionary(rows, &numbers, out);
+        if let Some(numbered) = numbered.filter(|all| 2 * all.values.len() <= self.rows.len()) {
+            self.encode_dictionary(rows, &numbered, out);
             return ColumnKind::Dictionary;
         }
         let start = out.len();
@@ -90,17 +90,12 @@ impl NewColumn {
         ColumnKind::Texts
     }
 
-    fn encode_dictionary(
-        &self,
-        rows: usize,
-        numbers: &HashMap<&str, u8, RandomState>,
-        out: &mut Vec<u8>,
-    ) {
-        put_dictionary(numbers, out);
+    fn encode_dictionary(&self, rows: usize, numbered: &Numbered<'_>, out: &mut Vec<u8>) {
+        put_dictionary(&numbered.values, out);
         let start = out.len();
         out.resize(start + rows, 0);
-        for (row, value) in self.rows.iter().zip(self.values()) {
-            out[start + *row as usize] = numbers[value];
+        for (row, number) in self.rows.iter().zip(&numbered.numbers) {
+            out[start + *row as usize] = *number;
         }
     }
 
@@ -140,29 +135,42 @@ impl NewColumn {
     }
 }
 
-/// The different values, numbered from 1 on as they come first, unless they are too many for a dictionary.
-pub(crate) fn numbered<'a>(
-    values: impl Iterator<Item = &'a str>,
-) -> Option<HashMap<&'a str, u8, RandomState>> {
-    let mut numbers: HashMap<&str, u8, RandomState> = HashMap::default();
+/// Different values, numbered from 1 on as they come first.
+pub(crate) struct Numbered<'a> {
+    pub(crate) values: Vec<&'a str>,
+    /// Of each value that was numbered.
+    pub(crate) numbers: Vec<u8>,
+}
+
+/// Numbers values, unless they are too many for a dictionary.
+pub(crate) fn numbered<'a>(values: impl Iterator<Item = &'a str>) -> Option<Numbered<'a>> {
+    let mut known: HashMap<&str, u8, RandomState> = HashMap::default();
+    let mut numbered = Numbered { values: Vec::new(), numbers: Vec::new() };
+    let mut last = ("", 0);
     for value in values {
-        if !numbers.contains_key(value) {
-            if numbers.len() == MAX_DICTIONARY {
-                return None;
-            }
-            let next = numbers.len() as u8 + 1;
-            numbers.insert(value, next);
+        // Fast path: many values are those of the line before.
+        if value != last.0 || last.1 == 0 {
+            let number = match known.get(value) {
+                Some(number) => *number,
+                None if numbered.values.len() == MAX_DICTIONARY => return None,
+                None => {
+                    numbered.values.push(value);
+                    let number = numbered.values.len() as u8;
+                    known.insert(value, number);
+                    number
+                }
+            };
+            last = (value, number);
         }
+        numbered.numbers.push(last.1);
     }
-    Some(numbers)
+    Some(numbered)
 }
 
 /// Appends the values of a dictionary, by number.
-pub(crate) fn put_dictionary(numbers: &HashMap<&str, u8, RandomState>, out: &mut Vec<u8>) {
-    let mut values: Vec<(u8, &str)> = numbers.iter().map(|(v, n)| (*n, *v)).collect();
-    values.sort_unstable();
+pub(crate) fn put_dictionary(values: &[&str], out: &mut Vec<u8>) {
     put_u64(out, values.len() as u64);
-    values.iter().for_each(|(_, value)| put_bytes(out, value.as_bytes()));
+    values.iter().for_each(|value| put_bytes(out, value.as_bytes()));
 }
 
 /// Appends values of hexadecimal digits as bytes; whether it could.
@@ -187,11 +195,14 @@ pub(crate) fn put_hex<'a>(
 
 /// The number a text is, if it is exactly what that number is printed as.
 pub(crate) fn integer(value: &str) -> Option<i64> {
-    // Fast path: most texts are told apart by their first byte.
-    if !value.starts_with(|c: char| c.is_ascii_digit() || c == '-') || value.len() > 20 {
-        return None;
-    }
-    value.parse::<i64>().ok().filter(|number| number.to_string() == value)
+    // Nothing is printed for that: what has no zeros or signs too many is the one text of its number.
+    let digits = value.strip_prefix('-').unwrap_or(value);
+    let is_printed = match digits.as_bytes() {
+        [b'1'..=b'9', ..] => true,
+        [b'0'] => digits.len() == value.len(),
+        _ => false,
+    };
+    if is_printed { value.parse().ok() } else { None }
 }
 
 fn float(value: &str) -> Option<f64> {

@@ -12,10 +12,13 @@ use crate::group_table::{
 use crate::new_column::NewColumn;
 use crate::page::{Packer, Page};
 use crate::planes::put_planes;
+use crate::shapes::Shapes;
 use crate::templates::{self, Encoded, Lines};
 
 /// Bytes of lines by which it is seen how well they are compressed as they are.
 const SAMPLE_BYTES: usize = 256 << 10;
+/// Groups for which what was seen of one may hold.
+const SAMPLE_GROUPS: u32 = 8;
 
 /// What is known of the names and levels of all groups so far.
 #[derive(Debug, Default)]
@@ -56,22 +59,46 @@ pub(crate) struct NewGroup {
     columns: Vec<(u32, NewColumn)>,
     /// By column of the block, the place in `columns`.
     places: HashMap<u32, usize, RandomState>,
+    /// Names of lines before, by where they stood among those of their line, each with its place in `columns`.
+    last_places: Vec<(String, usize)>,
     /// Row, name and value of what has no column.
     rest: Vec<(u32, Box<str>, Box<str>)>,
     metadata_bytes: usize,
     cells: NewCells,
-    /// Whether lines may be written as templates, which takes as long as everything else together.
-    pub(crate) tries_templates: bool,
+    sample: Option<Sample>,
+}
+
+/// How well lines of a group were compressed as they are, and as templates.
+#[derive(Debug)]
+struct Sample {
+    plain: Share,
+    templates: Share,
+    /// For how many groups since that was taken to hold.
+    groups: u32,
+}
+
+/// Bytes of lines, and what became of them.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    packed: usize,
+    len: usize,
+}
+
+impl Share {
+    /// About how many bytes others of so many bytes take.
+    fn of(self, len: usize) -> usize {
+        (self.packed as u64 * len as u64 / self.len.max(1) as u64) as usize
+    }
 }
 
 impl NewGroup {
     /// Takes a line of a stream. `metadata` is settled.
-    pub(crate) fn push(
+    pub(crate) fn push<'m>(
         &mut self,
         stream: u32,
         timestamp_ns: i64,
         line: &[u8],
-        metadata: &[(&str, &str)],
+        metadata: impl Iterator<Item = (&'m str, &'m str)>,
         names: &mut NewNames,
     ) {
         let row = self.timestamps.len() as u32;
@@ -95,20 +122,25 @@ impl NewGroup {
         self.lengths.push(line.len() as i64);
         self.lines.extend_from_slice(line);
         let mut level = "";
-        for (name, value) in metadata {
+        for (at, (name, value)) in metadata.enumerate() {
             self.metadata_bytes += name.len() + value.len();
-            if *name == LEVEL {
+            if name == LEVEL {
                 level = value;
             }
-            match self.column(name, names) {
+            match self.column(at, name, names) {
                 Some(column) => column.push(row, value),
-                None => self.rest.push((row, (*name).into(), (*value).into())),
+                None => self.rest.push((row, name.into(), value.into())),
             }
         }
         self.cells.push(timestamp_ns, names.levels.number(level), line.len() as u64);
     }
 
-    fn column(&mut self, name: &str, names: &mut NewNames) -> Option<&mut NewColumn> {
+    /// The column of a name, which is so many behind the first of its line.
+    fn column(&mut self, at: usize, name: &str, names: &mut NewNames) -> Option<&mut NewColumn> {
+        // Fast path: most lines have the names of the line before.
+        if let Some((_, place)) = self.last_places.get(at).filter(|(last, _)| last == name) {
+            return Some(&mut self.columns[*place].1);
+        }
         let column = names.column(name)?;
         let place = match self.places.get(&column) {
             Some(place) => *place,
@@ -120,6 +152,14 @@ impl NewGroup {
             }
             None => return None,
         };
+        match self.last_places.get_mut(at) {
+            Some((last, of_last)) => {
+                last.clear();
+                last.push_str(name);
+                *of_last = place;
+            }
+            None => self.last_places.push((name.to_owned(), place)),
+        }
         Some(&mut self.columns[place].1)
     }
 
@@ -146,10 +186,11 @@ impl NewGroup {
     }
 
     /// Appends its pages to `out` and its counters to `counters`, and is empty then. Offsets of pages count
-    /// from the start of these.
+    /// from the start of these. `shapes` are those of its lines.
     pub(crate) fn finish(
         &mut self,
         number: u32,
+        shapes: &Shapes,
         packer: &mut Packer,
         out: &mut Vec<u8>,
         counters: &mut Vec<u8>,
@@ -160,7 +201,7 @@ impl NewGroup {
         codec::encode_i64s(&self.timestamps, &mut raw);
         let page = packer.put(&raw, out);
         pages.push(ColumnPage { column: TIMESTAMPS, kind: PageKind::Numbers, page });
-        pages.extend(self.put_lines(packer, out));
+        pages.extend(self.put_lines(shapes, packer, out));
         if !self.rest.is_empty() {
             raw.clear();
             self.encode_rest(&mut raw);
@@ -186,12 +227,17 @@ impl NewGroup {
     }
 
     /// Appends lengths and lines, as templates if that saves enough for what reading takes longer then.
-    fn put_lines(&self, packer: &mut Packer, out: &mut Vec<u8>) -> [ColumnPage; 2] {
+    fn put_lines(
+        &mut self,
+        shapes: &Shapes,
+        packer: &mut Packer,
+        out: &mut Vec<u8>,
+    ) -> [ColumnPage; 2] {
         let lines = Lines { text: &self.lines, lengths: &self.lengths, times: &self.timestamps };
-        let encoded = if self.tries_templates { templates::encode(lines, packer) } else { None };
+        let encoded = templates::encode(lines, shapes, packer);
         let mut raw = Vec::new();
         if let Some(Encoded { page, surplus }) = encoded
-            && page.len() < self.plain_bytes(packer) / 10 * 9
+            && self.is_worth_it(page.len(), packer)
         {
             put_planes(&surplus, &mut raw);
             let lengths = packer.put(&raw, out);
@@ -210,12 +256,25 @@ impl NewGroup {
         ]
     }
 
-    /// About how many bytes lines take as they are, by a part of them: to compress all of them for a number takes
-    /// longer than to write them.
-    fn plain_bytes(&self, packer: &mut Packer) -> usize {
-        let sample = &self.lines[..self.lines.len().min(SAMPLE_BYTES)];
-        let (packed, _) = packer.pack(sample);
-        (packed.len() as u64 * self.lines.len() as u64 / sample.len().max(1) as u64) as usize
+    /// Whether lines that take so many bytes as templates take a tenth less than as they are.
+    fn is_worth_it(&mut self, bytes: usize, packer: &mut Packer) -> bool {
+        let len = self.lines.len();
+        if let Some(Sample { plain, templates, groups }) = &mut self.sample
+            && *groups < SAMPLE_GROUPS
+        {
+            *groups += 1;
+            // Fast path: lines of one program are alike in both ways, and templates mostly are much less.
+            let before = templates.of(len);
+            let is_alike = (before / 4 * 3..=before / 3 * 4).contains(&bytes);
+            if is_alike && bytes < plain.of(len) / 4 * 3 {
+                return true;
+            }
+        }
+        // To compress all of them for a number takes longer than to write them.
+        let sample = &self.lines[..len.min(SAMPLE_BYTES)];
+        let plain = Share { packed: packer.pack(sample).0.len(), len: sample.len() };
+        self.sample = Some(Sample { plain, templates: Share { packed: bytes, len }, groups: 0 });
+        bytes < plain.of(len) / 10 * 9
     }
 
     /// Pairs of each row, then the pairs.
@@ -239,6 +298,7 @@ impl NewGroup {
         // A column that this group had no use for is given up, so that others find room.
         self.columns.retain(|(_, values)| !values.is_empty());
         self.places.clear();
+        self.last_places.clear();
         for (place, (column, values)) in self.columns.iter_mut().enumerate() {
             values.clear();
             self.places.insert(*column, place);

@@ -1,5 +1,7 @@
 //! What the log has of the lines that one request brought. Drawn in `docs/formats/logs-payload.md`.
 
+use std::cell::RefCell;
+
 use codec::varint::{put_u64, take_bytes, take_u64};
 use model::{LogBatch, LogBatchError, MAX_LOG_BATCH_BYTES, TenantId};
 
@@ -7,6 +9,12 @@ use model::{LogBatch, LogBatchError, MAX_LOG_BATCH_BYTES, TenantId};
 const VERSION: u8 = 1;
 /// Compression stands before every acknowledgement.
 const ZSTD_LEVEL: i32 = 1;
+
+thread_local! {
+    /// Requests are many, and each context has tables of its own to be cleared.
+    static COMPRESSOR: RefCell<zstd::bulk::Compressor<'static>> =
+        RefCell::new(zstd::bulk::Compressor::new(ZSTD_LEVEL).expect("memory for zstd's context"));
+}
 
 /// Why a payload is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,8 +45,8 @@ pub fn encode_payload(batch: &LogBatch, tenant: TenantId, out: &mut Vec<u8>) {
     out.push(VERSION);
     put_u64(out, u64::from(tenant.0));
     put_u64(out, parts.len() as u64);
-    let packed = zstd::bulk::compress(parts, ZSTD_LEVEL).expect("memory for zstd");
-    out.extend_from_slice(&packed);
+    let packed = COMPRESSOR.with_borrow_mut(|zstd| zstd.compress(parts));
+    out.extend_from_slice(&packed.expect("memory for zstd"));
 }
 
 /// Reads a payload whole.

@@ -11,6 +11,9 @@ const DELTA: u8 = 1;
 /// An integer column of `codec`.
 const PACKED: u8 = 2;
 
+/// So many of the first numbers tell whether it is worth to pack all of them.
+const PART: usize = 1_024;
+
 /// Bits that a byte which occurs adds to the table of a compressor.
 const TABLE_BITS: f64 = 5.0;
 
@@ -82,9 +85,18 @@ pub(crate) fn put_planes(values: &[i64], out: &mut Vec<u8>) -> usize {
     let least_bytes = (direct_bits.min(delta_bits) / 8.0) as usize;
     let start = out.len();
     out.push(PACKED);
-    codec::encode_i64s(values, out);
-    if out.len() - start <= least_bytes {
-        return out.len() - start;
+    // Fast path: packed numbers are rarely less, and to pack some of them tells.
+    let part = &values[..values.len().min(PART)];
+    codec::encode_i64s(part, out);
+    let of_part = (out.len() - start) * values.len() / part.len().max(1);
+    if of_part / 2 <= least_bytes {
+        if part.len() < values.len() {
+            out.truncate(start + 1);
+            codec::encode_i64s(values, out);
+        }
+        if out.len() - start <= least_bytes {
+            return out.len() - start;
+        }
     }
     out.truncate(start);
     if direct_bits <= delta_bits {

@@ -13,7 +13,8 @@ use crate::filter::{FilterWriter, Filters};
 use crate::grams;
 use crate::groups::GroupSet;
 use crate::needle::{Condition, conditions};
-use crate::tokens::{tokens, words};
+use crate::shapes::Shapes;
+use crate::tokens::{Token, tokens, words};
 use crate::words::{WordTest, Words, WordsWriter};
 
 /// Stands among the words of a group for that no line of it has a backslash; what is read back from JSON and
@@ -27,6 +28,10 @@ const MAX_ODD_WORDS: usize = 8_192;
 const FEW_GROUPS: usize = 2;
 /// Words of other tokens that a group lists.
 const MAX_PLAIN_WORDS: usize = 65_536;
+/// Bytes of a word that is kept as a number.
+const SHORT_WORD_BYTES: usize = 8;
+/// Tokens that are remembered; they fit a processor's nearest cache.
+const REMEMBERED: usize = 2_048;
 
 /// Which words of a group are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,39 +42,157 @@ enum Listed {
     None = 2,
 }
 
+/// A word of up to eight bytes, with zeros behind it: no word has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ShortWord([u8; SHORT_WORD_BYTES]);
+
+impl std::hash::Hash for ShortWord {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        state.write_u64(u64::from_le_bytes(self.0));
+    }
+}
+
+/// Words, each once. Most are short, and of identifiers all are: these are looked up without following a pointer.
+#[derive(Debug, Default)]
+struct WordSet {
+    short: HashSet<ShortWord, RandomState>,
+    long: HashSet<Box<[u8]>, RandomState>,
+}
+
+impl WordSet {
+    fn insert(&mut self, word: &[u8]) {
+        if word.len() <= SHORT_WORD_BYTES {
+            let mut bytes = [0; SHORT_WORD_BYTES];
+            bytes[..word.len()].copy_from_slice(word);
+            self.short.insert(ShortWord(bytes));
+        } else if !self.long.contains(word) {
+            self.long.insert(word.into());
+        }
+    }
+
+    fn contains(&self, word: &[u8]) -> bool {
+        if word.len() > SHORT_WORD_BYTES {
+            return self.long.contains(word);
+        }
+        let mut bytes = [0; SHORT_WORD_BYTES];
+        bytes[..word.len()].copy_from_slice(word);
+        self.short.contains(&ShortWord(bytes))
+    }
+
+    fn len(&self) -> usize {
+        self.short.len() + self.long.len()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        let short = self.short.iter().map(|ShortWord(bytes)| {
+            let len = bytes.iter().position(|byte| *byte == 0).unwrap_or(SHORT_WORD_BYTES);
+            &bytes[..len]
+        });
+        short.chain(self.long.iter().map(|word| &**word))
+    }
+
+    fn clear(&mut self) {
+        self.short.clear();
+        self.long.clear();
+    }
+}
+
+/// Short tokens whose hashes are there already, as far as they are remembered: most numbers of a line were in one
+/// shortly before. Each has one place, by its bytes.
+#[derive(Debug)]
+struct Remembered(Box<[u64; REMEMBERED]>);
+
+impl Default for Remembered {
+    fn default() -> Self {
+        Remembered(Box::new([0; REMEMBERED]))
+    }
+}
+
+impl Remembered {
+    /// Whether a token of up to eight bytes is remembered; from now on it is.
+    fn has(&mut self, token: &[u8]) -> bool {
+        // Zeros behind it, of which it has none.
+        let bytes = match (token.first_chunk::<4>(), token.last_chunk::<4>(), token) {
+            (Some(first), Some(last), _) => {
+                let shift = 8 * (token.len() - 4);
+                u64::from(u32::from_le_bytes(*first))
+                    | u64::from(u32::from_le_bytes(*last)) << shift
+            }
+            (.., [a, rest @ ..]) => {
+                let [b, c] = [0, 1].map(|at| rest.get(at).copied().unwrap_or(0));
+                u64::from(*a) | u64::from(b) << 8 | u64::from(c) << 16
+            }
+            (.., []) => return true,
+        };
+        let place = bytes.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - REMEMBERED.ilog2());
+        std::mem::replace(&mut self.0[place as usize], bytes) == bytes
+    }
+
+    fn clear(&mut self) {
+        self.0.fill(0);
+    }
+}
+
 /// What one group has.
 #[derive(Debug, Default)]
 struct Terms {
-    plain: HashSet<Box<[u8]>, RandomState>,
-    odd: HashSet<Box<[u8]>, RandomState>,
+    plain: WordSet,
+    odd: WordSet,
     hashes: HashSet<u64, RandomState>,
+    remembered: Remembered,
     has_backslash: bool,
 }
 
 impl Terms {
-    fn take_line(&mut self, line: &[u8]) {
+    fn take_line(&mut self, line: &[u8], shapes: &mut Shapes) {
+        let is_known = shapes.push(line, |token, is_variable| {
+            self.take_hashes(token);
+            // Else its letters are those of the shape.
+            if is_variable && token.has_letter {
+                self.take_words(token);
+            }
+        });
+        // Fast path: all else in the line stood in one before.
+        if !is_known {
+            self.take_all(line);
+        }
+    }
+
+    fn take_all(&mut self, line: &[u8]) {
         self.has_backslash = self.has_backslash || memchr::memchr(b'\\', line).is_some();
         for token in tokens(line) {
-            let set = if token.has_digit { &mut self.odd } else { &mut self.plain };
-            let most = if token.has_digit { MAX_ODD_WORDS } else { MAX_PLAIN_WORDS };
-            for (_, word) in words(token.bytes) {
-                // One more than may be listed tells that there are too many.
-                if set.len() <= most && !set.contains(word) {
-                    set.insert(word.into());
-                }
+            self.take_words(&token);
+            self.take_hashes(&token);
+        }
+    }
+
+    fn take_words(&mut self, token: &Token<'_>) {
+        let set = if token.has_digit { &mut self.odd } else { &mut self.plain };
+        let most = if token.has_digit { MAX_ODD_WORDS } else { MAX_PLAIN_WORDS };
+        for (_, word) in words(token.bytes) {
+            // One more than may be listed tells that there are too many.
+            if set.len() > most {
+                return;
             }
-            if token.is_long() {
-                grams::kept(token.bytes, |hash| _ = self.hashes.insert(hash));
-            } else if token.has_digit {
-                self.hashes.insert(grams::whole(token.bytes));
+            set.insert(word);
+        }
+    }
+
+    fn take_hashes(&mut self, token: &Token<'_>) {
+        if token.is_long() {
+            grams::kept(token.bytes, |hash| _ = self.hashes.insert(hash));
+        } else if token.has_digit {
+            if token.bytes.len() <= 8 && self.remembered.has(token.bytes) {
+                return;
             }
+            self.hashes.insert(grams::whole(token.bytes));
         }
     }
 }
 
 /// Writes the skip index of a block.
 #[derive(Debug, Default)]
-pub struct SkipWriter {
+pub(crate) struct SkipWriter {
     terms: Terms,
     listed: Vec<Listed>,
     words: WordsWriter,
@@ -77,19 +200,19 @@ pub struct SkipWriter {
 }
 
 impl SkipWriter {
-    /// Takes a line of the group that is being written.
-    pub fn push_line(&mut self, line: &[u8]) {
-        self.terms.take_line(line);
+    /// Takes a line of the group that is being written, of which `shapes` are.
+    pub(crate) fn push_line(&mut self, line: &[u8], shapes: &mut Shapes) {
+        self.terms.take_line(line, shapes);
     }
 
     /// Takes a name with a value that the metadata of some line of the group has.
-    pub fn push_field(&mut self, name: &str, value: &str) {
+    pub(crate) fn push_field(&mut self, name: &str, value: &str) {
         self.terms.hashes.insert(grams::field(name, value));
     }
 
     /// Ends a group; what is pushed next is of the next one.
-    pub fn finish_group(&mut self) {
-        let Terms { plain, odd, hashes, has_backslash } = &mut self.terms;
+    pub(crate) fn finish_group(&mut self) {
+        let Terms { plain, odd, hashes, remembered, has_backslash } = &mut self.terms;
         let mut listed = match (plain.len() <= MAX_PLAIN_WORDS, odd.len() <= MAX_ODD_WORDS) {
             (true, true) => Listed::All,
             (true, false) => Listed::Plain,
@@ -103,8 +226,8 @@ impl SkipWriter {
                 odd.clear();
             }
         }
-        let both = plain.iter().chain(odd.iter().filter(|word| !plain.contains(*word)));
-        let both = both.map(|word| &**word).chain((!*has_backslash).then_some(NO_BACKSLASH));
+        let both = plain.iter().chain(odd.iter().filter(|word| !plain.contains(word)));
+        let both = both.chain((!*has_backslash).then_some(NO_BACKSLASH));
         if !self.words.push(both) {
             listed = Listed::None;
         }
@@ -113,11 +236,12 @@ impl SkipWriter {
         plain.clear();
         odd.clear();
         hashes.clear();
+        remembered.clear();
         *has_backslash = false;
     }
 
     /// Appends the index to `index`, which is read whole, and `rows`, of which few bytes are read.
-    pub fn finish(self, index: &mut Vec<u8>, rows: &mut Vec<u8>) {
+    pub(crate) fn finish(self, index: &mut Vec<u8>, rows: &mut Vec<u8>) {
         put_u64(index, self.listed.len() as u64);
         index.extend(self.listed.iter().map(|listed| *listed as u8));
         self.filters.finish(index, rows);
@@ -271,10 +395,11 @@ mod tests {
     use super::*;
 
     pub(crate) fn written(groups: &[Vec<Vec<u8>>]) -> (SkipIndex, Vec<u8>) {
-        let mut writer = SkipWriter::default();
+        let (mut writer, mut shapes) = (SkipWriter::default(), Shapes::default());
         for lines in groups {
-            lines.iter().for_each(|line| writer.push_line(line));
+            lines.iter().for_each(|line| writer.push_line(line, &mut shapes));
             writer.finish_group();
+            shapes.clear();
         }
         let (mut index, mut rows) = (Vec::new(), Vec::new());
         writer.finish(&mut index, &mut rows);
@@ -306,6 +431,17 @@ mod tests {
         prop::collection::vec(part, 0..14).prop_map(|parts| parts.concat().into_bytes())
     }
 
+    /// Lines of which many have one shape, and some have bytes that are taken for variables.
+    fn alike() -> impl Strategy<Value = Vec<u8>> {
+        let number = || "[0-9]{1,9}|\\x00";
+        prop_oneof![
+            (number(), "[a-f0-9]{8,40}").prop_map(|(n, id)| format!("user_{n} at {n}ms in {id}")),
+            (number(), "[a-z0-9-]{1,12}").prop_map(|(n, id)| format!("pod-{n} \\ {id} é{n}")),
+            (number(), "[a-c]{1,2}").prop_map(|(n, word)| format!("{word} {n}{word} {word}_{n}")),
+        ]
+        .prop_map(String::into_bytes)
+    }
+
     proptest! {
         #[test]
         fn a_group_with_the_needle_is_never_skipped(
@@ -325,6 +461,29 @@ mod tests {
                 let has = lines.iter().any(|line| memchr::memmem::find(line, needle).is_some());
                 prop_assert!(may.contains(group) || !has, "group {}", group);
             }
+        }
+
+        #[test]
+        fn what_lines_have_in_common_is_kept_once_and_whole(
+            groups in prop::collection::vec(prop::collection::vec(alike(), 0..30), 1..4),
+        ) {
+            let (mut writer, mut shapes) = (SkipWriter::default(), Shapes::default());
+            let mut each_by_itself = SkipWriter::default();
+            for lines in &groups {
+                for line in lines {
+                    writer.push_line(line, &mut shapes);
+                    each_by_itself.terms.take_all(line);
+                }
+                shapes.clear();
+                writer.finish_group();
+                each_by_itself.finish_group();
+            }
+            let finish = |writer: SkipWriter| {
+                let (mut index, mut rows) = (Vec::new(), Vec::new());
+                writer.finish(&mut index, &mut rows);
+                (index, rows)
+            };
+            prop_assert_eq!(finish(writer), finish(each_by_itself));
         }
 
         #[test]

@@ -15,6 +15,9 @@ pub(crate) struct StreamMerge {
     pub(crate) labels: Labels,
     /// In the order in which their lines came: of equal lines of one time the earlier cursor's counts.
     cursors: Vec<Cursor>,
+    /// A cursor, and before when its next line is the next one: no other has one earlier, as long as none of them
+    /// is taken from. Most lines follow one of their source.
+    leader: Option<(usize, i64)>,
     /// Lines of one time that several cursors have, in the order of the query.
     pending: VecDeque<OwnLine>,
     current: Current,
@@ -41,7 +44,7 @@ impl StreamMerge {
             cursors.iter_mut().for_each(Cursor::read_lines);
         }
         let (pending, current, twins) = (VecDeque::new(), Current::None, Twins::default());
-        StreamMerge { labels, cursors, pending, current, twins }
+        StreamMerge { labels, cursors, leader: None, pending, current, twins }
     }
 
     /// Begins with few lines of each source.
@@ -59,8 +62,17 @@ impl StreamMerge {
 
     /// The cursor whose next line may be the next one. One that is not exact goes first.
     fn nearest(&self, query: &Query) -> Option<(NextKey, usize)> {
-        let keys = self.cursors.iter().enumerate();
-        keys.filter_map(|(at, cursor)| Some((cursor.next_key(query)?, at))).min()
+        self.next_of_leader(query).or_else(|| {
+            let keys = self.cursors.iter().enumerate();
+            keys.filter_map(|(at, cursor)| Some((cursor.next_key(query)?, at))).min()
+        })
+    }
+
+    /// What the leader has next, if that comes before all that others have.
+    fn next_of_leader(&self, query: &Query) -> Option<(NextKey, usize)> {
+        let (at, before) = self.leader?;
+        let key = self.cursors[at].next_key(query)?;
+        (key.0 < before).then_some((key, at))
     }
 
     /// Looks a step ahead where [`StreamMerge::next_key`] is not exact.
@@ -84,13 +96,18 @@ impl StreamMerge {
     pub(crate) fn take(&mut self, query: &Query, groups: &GroupCache) -> Result<(), ReadError> {
         if self.pending.is_empty() {
             let Some(((key, true), at)) = self.nearest(query) else { return Ok(()) };
-            let is_there = |cursor: &Cursor| cursor.next_key(query).is_some_and(|(k, _)| k == key);
-            if self.cursors.iter().filter(|cursor| is_there(cursor)).count() == 1 {
+            if self.leader.is_none_or(|(leader, before)| leader != at || key >= before) {
+                let others = self.cursors.iter().enumerate().filter(|(other, _)| *other != at);
+                let keys = others.filter_map(|(_, cursor)| Some(cursor.next_key(query)?.0));
+                self.leader = Some((at, keys.min().unwrap_or(i64::MAX)));
+            }
+            if self.leader.is_some_and(|(_, before)| key < before) || self.cursors.len() == 1 {
                 // Fast path: within one source no line is there twice.
                 self.cursor(at, |cursor| cursor.take(query, groups))?;
                 self.current = Current::OfCursor(at);
                 return Ok(());
             }
+            self.leader = None;
             self.gather(key, query, groups)?;
         }
         self.current = self.pending.pop_front().map_or(Current::None, Current::Own);

@@ -291,6 +291,7 @@ mod tests {
 
     use super::*;
     use crate::page::Packer;
+    use crate::shapes::Shapes;
     use crate::template_lines::Variable;
     use crate::templates;
 
@@ -341,7 +342,10 @@ mod tests {
             let times = vec![1_234_567_890; lines.len()];
             let text = lines.concat();
             let all = templates::Lines { text: text.as_bytes(), lengths: &lengths, times: &times };
-            let encoded = templates::encode(all, &mut Packer::new(1)).expect("lines are alike");
+            let mut shapes = Shapes::with_values();
+            lines.iter().for_each(|line| _ = shapes.push(line.as_bytes(), |_, _| {}));
+            let encoded = templates::encode(all, &shapes, &mut Packer::new(1));
+            let encoded = encoded.expect("lines are alike");
             let read = TemplateLines::decode(encoded.page, lines.len()).expect("it was written so");
             let (a, b) = (from.index(lines.len() + 1), to.index(lines.len() + 1));
             let rows = a.min(b) as u32..a.max(b) as u32;

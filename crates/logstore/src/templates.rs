@@ -9,7 +9,7 @@ use rapidhash::fast::RandomState;
 
 use crate::column::ColumnKind;
 use crate::page::{MAX_PAGE_BYTES, Packer};
-use crate::tokens::{Token, tokens};
+use crate::shapes::Shapes;
 use crate::variables;
 
 /// Stands in a template for a variable. Lines that have it themselves are not written so.
@@ -24,28 +24,6 @@ pub(crate) const MAX_COLUMNS: usize = 4_096;
 const KEY_BYTES: usize = 8;
 /// A variable that is the same in so many lines of a template, which are all of them, is no variable.
 const ALIKE_ROWS: u32 = 4;
-
-/// The part of a token that differs from line to line, if there is one: its digits, if letters before or behind
-/// them are more than digits of another base, and otherwise all of it. Only bytes of
-/// [`crate::tokens::is_of_token`] are in it; readers rely on that.
-fn variable<'a>(token: &Token<'a>) -> Option<(usize, &'a [u8])> {
-    let bytes = token.bytes;
-    if !token.has_digit || !bytes.is_ascii() {
-        return None;
-    }
-    let is_digit = |byte: &u8| byte.is_ascii_digit();
-    let is_word = |part: &[u8]| part.iter().any(|byte| !byte.is_ascii_hexdigit());
-    let leading = bytes.iter().take_while(|byte| is_digit(byte)).count();
-    let behind = &bytes[leading..];
-    if leading > 0 && !behind.iter().any(is_digit) && (behind.is_empty() || is_word(behind)) {
-        return Some((token.start, &bytes[..leading]));
-    }
-    let first = bytes.iter().position(is_digit)?;
-    if bytes[first..].iter().all(is_digit) && is_word(&bytes[..first]) {
-        return Some((token.start + first, &bytes[first..]));
-    }
-    Some((token.start, bytes))
-}
 
 /// Lines of a group, one after the other, with their lengths and times.
 #[derive(Debug, Clone, Copy)]
@@ -79,17 +57,20 @@ struct NewVariable {
 }
 
 /// Lines in parts.
-struct Parted {
+struct Parted<'a> {
     templates: Vec<NewTemplate>,
     /// Of each line.
     of_lines: Vec<u32>,
     /// Where each variable of each line begins and ends.
-    values: Vec<(u32, u32)>,
+    values: &'a [(u32, u32)],
 }
 
-/// Lines as templates and variables; `None` if they have too little in common.
-pub(crate) fn encode(lines: Lines<'_>, packer: &mut Packer) -> Option<Encoded> {
-    let mut parted = parted(lines)?;
+/// Lines as templates and variables; `shapes` are theirs. `None` if they have too little in common.
+pub(crate) fn encode(lines: Lines<'_>, shapes: &Shapes, packer: &mut Packer) -> Option<Encoded> {
+    if !shapes.are_whole() {
+        return None;
+    }
+    let mut parted = Parted::of(lines, shapes);
     let columns = parted.settle_columns(lines.text)?;
     let mut page = Vec::new();
     put_u64(&mut page, parted.templates.len() as u64);
@@ -110,59 +91,36 @@ pub(crate) fn encode(lines: Lines<'_>, packer: &mut Packer) -> Option<Encoded> {
     Some(Encoded { page, surplus })
 }
 
-/// Cuts each line into what its template has and variables.
-fn parted(lines: Lines<'_>) -> Option<Parted> {
-    if memchr::memchr(VARIABLE, lines.text).is_some() || u32::try_from(lines.text.len()).is_err() {
-        return None;
-    }
-    let mut numbers: HashMap<Vec<u8>, u32, RandomState> = HashMap::default();
-    let (mut templates, mut values) = (Vec::<NewTemplate>::new(), Vec::new());
-    let mut of_lines = Vec::with_capacity(lines.lengths.len());
-    let (mut text, mut line_start) = (Vec::new(), 0);
-    for len in lines.lengths {
-        let line = &lines.text[line_start..line_start + *len as usize];
-        text.clear();
-        let (first, mut end) = (values.len(), 0);
-        for (start, value) in tokens(line).filter_map(|token| variable(&token)) {
-            text.extend_from_slice(&line[end..start]);
-            text.push(VARIABLE);
-            end = start + value.len();
-            values.push(((line_start + start) as u32, (line_start + end) as u32));
-        }
-        text.extend_from_slice(&line[end..]);
-        let of_line = &values[first..];
-        let number = match numbers.get(&text) {
-            Some(number) => *number,
-            None if templates.len() < MAX_TEMPLATES && of_line.len() <= MAX_VARIABLES => {
-                let number = templates.len() as u32;
-                numbers.insert(text.clone(), number);
-                let variable =
-                    |value: &(u32, u32)| NewVariable { value: *value, is_alike: true, column: 0 };
-                let variables = of_line.iter().map(variable).collect();
-                templates.push(NewTemplate { text: text.clone(), rows: 0, variables });
-                number
-            }
-            None => return None,
-        };
-        let template = &mut templates[number as usize];
-        template.rows += 1;
-        for (variable, value) in template.variables.iter_mut().zip(of_line) {
-            variable.is_alike =
-                variable.is_alike && span(lines.text, *value) == span(lines.text, variable.value);
-        }
-        of_lines.push(number);
-        line_start += *len as usize;
-    }
-    let mut parted = Parted { templates, of_lines, values };
-    parted.sort();
-    Some(parted)
-}
-
 fn span(text: &[u8], (start, end): (u32, u32)) -> &[u8] {
     &text[start as usize..end as usize]
 }
 
-impl Parted {
+impl<'a> Parted<'a> {
+    fn of(lines: Lines<'_>, shapes: &'a Shapes) -> Self {
+        let values = shapes.values.as_slice();
+        let mut templates: Vec<NewTemplate> = Vec::with_capacity(shapes.shapes.len());
+        for shape in &shapes.shapes {
+            let of_first = &values[shape.first_value..shape.first_value + shape.variables];
+            let variable =
+                |value: &(u32, u32)| NewVariable { value: *value, is_alike: true, column: 0 };
+            let variables = of_first.iter().map(variable).collect();
+            templates.push(NewTemplate { text: shape.text.clone(), rows: shape.rows, variables });
+        }
+        let mut rest = values;
+        for number in &shapes.of_lines {
+            let variables = &mut templates[*number as usize].variables;
+            let (of_line, behind) = rest.split_at(variables.len());
+            rest = behind;
+            for (variable, value) in variables.iter_mut().zip(of_line) {
+                variable.is_alike = variable.is_alike
+                    && span(lines.text, *value) == span(lines.text, variable.value);
+            }
+        }
+        let mut parted = Parted { templates, of_lines: shapes.of_lines.clone(), values };
+        parted.sort();
+        parted
+    }
+
     /// Numbers templates from the most frequent one on.
     fn sort(&mut self) {
         let mut order: Vec<usize> = (0..self.templates.len()).collect();
@@ -323,8 +281,10 @@ mod tests {
     fn encode(lines: &[&[u8]]) -> Option<Encoded> {
         let lengths: Vec<i64> = lines.iter().map(|line| line.len() as i64).collect();
         let (text, times) = (lines.concat(), times(lines.len()));
+        let mut shapes = Shapes::with_values();
+        lines.iter().for_each(|line| _ = shapes.push(line, |_, _| {}));
         let lines = Lines { text: &text, lengths: &lengths, times: &times };
-        super::encode(lines, &mut Packer::new(1))
+        super::encode(lines, &shapes, &mut Packer::new(1))
     }
 
     fn check(lines: &[&[u8]]) -> Option<Vec<u8>> {
@@ -345,24 +305,6 @@ mod tests {
             assert!(decode(&out, &other).is_err(), "lines of other lengths");
         }
         Some(out)
-    }
-
-    #[test]
-    fn what_differs_is_a_variable() {
-        let of = |line: &str| {
-            let found = tokens(line.as_bytes()).filter_map(|token| variable(&token));
-            let text = |(start, value): (usize, &[u8])| {
-                assert_eq!(&line.as_bytes()[start..start + value.len()], value);
-                String::from_utf8(value.to_vec()).expect("ASCII")
-            };
-            found.map(text).collect::<Vec<String>>()
-        };
-        assert_eq!(of("took=123ms user_77 pod-12 7"), ["123", "77", "12", "7"]);
-        assert_eq!(
-            of("id=4bf92f35 12abcdef abcdef12 5d"),
-            ["4bf92f35", "12abcdef", "abcdef12", "5d"]
-        );
-        assert_eq!(of("plain 失败9 x"), Vec::<String>::new());
     }
 
     #[test]

@@ -9,37 +9,37 @@
 /// by a part of it. Shorter ones are indexed whole, if there is a digit in them.
 pub(crate) const LONG: usize = 16;
 
-/// What a byte is for this.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Letter,
-    Digit,
-    Joiner,
-    Delimiter,
-}
+/// What a byte is for this, as bits, so that of a token it is seen in one go what it is made of.
+const DELIMITER: u8 = 0;
+const LETTER: u8 = 1;
+const DIGIT: u8 = 2;
+const JOINER: u8 = 4;
+/// Of a letter of another alphabet.
+const FOREIGN: u8 = 8;
 
-const KINDS: [Kind; 256] = {
-    let mut kinds = [Kind::Delimiter; 256];
+const KINDS: [u8; 256] = {
+    let mut kinds = [DELIMITER; 256];
     let mut byte = 0;
     while byte < 256 {
         kinds[byte] = match byte as u8 {
-            b'a'..=b'z' | b'A'..=b'Z' | 0x80.. => Kind::Letter,
-            b'0'..=b'9' => Kind::Digit,
-            b'-' | b'_' => Kind::Joiner,
-            _ => Kind::Delimiter,
+            b'a'..=b'z' | b'A'..=b'Z' => LETTER,
+            0x80.. => LETTER | FOREIGN,
+            b'0'..=b'9' => DIGIT,
+            b'-' | b'_' => JOINER,
+            _ => DELIMITER,
         };
         byte += 1;
     }
     kinds
 };
 
-fn kind(byte: u8) -> Kind {
+fn kind(byte: u8) -> u8 {
     KINDS[usize::from(byte)]
 }
 
 /// Whether a byte may lie in a token that is ASCII.
 pub(crate) fn is_of_token(byte: u8) -> bool {
-    byte.is_ascii() && kind(byte) != Kind::Delimiter
+    byte.is_ascii() && kind(byte) != DELIMITER
 }
 
 /// One token of a text, and whether the text goes on beyond it on either side: if not, what stands there
@@ -50,6 +50,8 @@ pub(crate) struct Token<'a> {
     /// Where it begins in the text.
     pub(crate) start: usize,
     pub(crate) has_digit: bool,
+    pub(crate) has_letter: bool,
+    pub(crate) is_ascii: bool,
 }
 
 impl Token<'_> {
@@ -62,20 +64,25 @@ impl Token<'_> {
 pub(crate) fn tokens(text: &[u8]) -> impl Iterator<Item = Token<'_>> {
     let mut at = 0;
     std::iter::from_fn(move || {
-        while at < text.len() && kind(text[at]) == Kind::Delimiter {
+        while at < text.len() && kind(text[at]) == DELIMITER {
             at += 1;
         }
-        let start = at;
-        let mut has_digit = false;
+        let (start, mut seen) = (at, 0);
         while at < text.len() {
-            match kind(text[at]) {
-                Kind::Delimiter => break,
-                Kind::Digit => has_digit = true,
-                Kind::Letter | Kind::Joiner => {}
+            let kind = kind(text[at]);
+            if kind == DELIMITER {
+                break;
             }
+            seen |= kind;
             at += 1;
         }
-        (start < at).then(|| Token { bytes: &text[start..at], start, has_digit })
+        (start < at).then(|| Token {
+            bytes: &text[start..at],
+            start,
+            has_digit: seen & DIGIT != 0,
+            has_letter: seen & LETTER != 0,
+            is_ascii: seen & FOREIGN == 0,
+        })
     })
 }
 
@@ -83,11 +90,11 @@ pub(crate) fn tokens(text: &[u8]) -> impl Iterator<Item = Token<'_>> {
 pub(crate) fn words(token: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     let mut at = 0;
     std::iter::from_fn(move || {
-        while at < token.len() && kind(token[at]) != Kind::Letter {
+        while at < token.len() && kind(token[at]) & LETTER == 0 {
             at += 1;
         }
         let start = at;
-        while at < token.len() && kind(token[at]) == Kind::Letter {
+        while at < token.len() && kind(token[at]) & LETTER != 0 {
             at += 1;
         }
         (start < at).then(|| (start, &token[start..at]))

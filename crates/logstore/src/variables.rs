@@ -32,23 +32,23 @@ pub(crate) fn encode(
         return ColumnKind::Constant;
     }
     let start = out.len();
-    let numbers = numbered(values.iter().copied());
-    let as_dictionary = numbers.as_ref().map(|numbers| {
-        let texts: usize = numbers.keys().map(|value| value.len() + 1).sum();
-        let bits = bytes_bits(values.iter().map(|value| numbers[value]));
+    let numbered = numbered(values.iter().copied());
+    let as_dictionary = numbered.as_ref().map(|numbered| {
+        let texts: usize = numbered.values.iter().map(|value| value.len() + 1).sum();
+        let bits = bytes_bits(numbered.numbers.iter().copied());
         texts + (bits / 8.0) as usize
     });
     let of_numbers = put_numbers(values, rows, times, out);
     let of_hex = if of_numbers.is_none() { put_ids(values, out) } else { None };
     let found = of_numbers.or(of_hex);
-    if let (Some(numbers), Some(bytes)) = (&numbers, as_dictionary)
+    if let (Some(numbered), Some(bytes)) = (&numbered, as_dictionary)
         && found.is_none_or(|(_, other)| bytes < other)
         // Values that hardly come twice are texts.
-        && (found.is_some() || 2 * numbers.len() <= values.len())
+        && (found.is_some() || 2 * numbered.values.len() <= values.len())
     {
         out.truncate(start);
-        put_dictionary(numbers, out);
-        out.extend(values.iter().map(|value| numbers[value]));
+        put_dictionary(&numbered.values, out);
+        out.extend_from_slice(&numbered.numbers);
         return ColumnKind::Dictionary;
     }
     if let Some((kind, _)) = found {

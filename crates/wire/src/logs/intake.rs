@@ -465,5 +465,9 @@ fn shown_time(timestamp_ns: i64) -> String {
 
 /// The beginning of a line that is text; nearly always all of it.
 fn text_of(line: &[u8]) -> &str {
-    line.utf8_chunks().next().map_or("", |chunk| chunk.valid())
+    // Of ASCII this looks at many bytes at once, which iterating over chunks does not.
+    match std::str::from_utf8(line) {
+        Ok(text) => text,
+        Err(_) => line.utf8_chunks().next().map_or("", |chunk| chunk.valid()),
+    }
 }
