@@ -5,7 +5,9 @@ use std::sync::Arc;
 use logql::behind::Behind;
 use logql::metric::{EvalOptions, Evaluation, Steps};
 use logql::syntax::ast::{Expr as LogQuery, LogExpr};
-use model::{Exemplar, Labels, METRIC_NAME, SeriesExemplars, TenantName, TimeRange};
+use model::{
+    Exemplar, Labels, METRIC_NAME, MatchOp, Matcher, SeriesExemplars, TenantName, TimeRange,
+};
 use net::{ApiError, ErrorType};
 use promql::{InstantSample, QueryValue, RangeSeries};
 
@@ -158,7 +160,7 @@ impl Executor {
     /// be read is left out: a message that lacks lines is better than none.
     ///
     /// # Errors
-    /// The rule is none, or its lines cannot be read.
+    /// The rule is none.
     pub async fn lines_behind(
         self: &Arc<Self>,
         tenant: TenantName,
@@ -168,7 +170,7 @@ impl Executor {
         most: usize,
     ) -> Result<Vec<FoundLine>, String> {
         let expr = logql::syntax::parse_metric(rule).map_err(|error| error.to_string())?;
-        let windows = logql::behind::behind(&expr, labels.iter());
+        let windows = logql::behind::behind(&expr, labels.iter(), &|_| false);
         let at_ns = t_ms.saturating_mul(1_000_000);
         let windows = windows.into_iter().map(|Behind { log, interval, offset }| {
             // Windows leave their beginning out and have their end.
@@ -181,7 +183,7 @@ impl Executor {
     /// The newest lines of a query from `start_ms` on, up to and at `end_ms`, newest first, as above.
     ///
     /// # Errors
-    /// It is none, yields numbers, or its lines cannot be read.
+    /// It is none, or yields numbers.
     pub async fn lines_of(
         self: &Arc<Self>,
         tenant: TenantName,
@@ -218,23 +220,24 @@ impl Executor {
         };
         let found = self.in_time_for_rule(asked, move |data, work| {
             let snapshot = data.logs(work).map_err(loki::data_error)?;
+            let mut found = Ok(Vec::new());
             for (log, range) in &windows {
-                let found = loki::newest(log, *range, most, &*snapshot)?;
-                data.count_samples(snapshot.reads().lines);
-                if !found.is_empty() {
-                    return Ok(found);
+                found = loki::newest(log, *range, most, &*snapshot, work);
+                if !found.as_ref().is_ok_and(Vec::is_empty) {
+                    break;
                 }
             }
-            Ok(Vec::new())
+            data.count_samples(snapshot.reads().lines);
+            found
         });
-        found.await.map_err(|error| error.message)
+        or_nothing(found.await)
     }
 
     /// The newest exemplars of the series that an expression reads and that do not contradict `labels`, from
     /// `start_ms` on, up to and at `end_ms`, newest first.
     ///
     /// # Errors
-    /// It is none, or exemplars cannot be read.
+    /// It is none.
     pub async fn exemplars_behind(
         self: &Arc<Self>,
         tenant: TenantName,
@@ -244,7 +247,8 @@ impl Executor {
         most: usize,
     ) -> Result<Vec<FoundExemplar>, String> {
         let expr = promql::parse(rule).map_err(|error| error.to_string())?;
-        let selectors = promql::selectors_of(&expr);
+        let mut selectors = promql::selectors_of(&expr);
+        selectors.iter_mut().for_each(|matchers| matchers.extend(not_contradicting(labels)));
         if selectors.is_empty() {
             return Ok(Vec::new());
         }
@@ -257,13 +261,12 @@ impl Executor {
             client: CLIENT.to_owned(),
             tenant,
         };
-        let labels = labels.clone();
         let found = self.in_time_for_rule(asked, move |data, work| {
             let view = data.snapshot(work).map_err(source_error)?;
             let found = view.exemplars(&selectors, range).map_err(source_error)?;
-            Ok(newest_exemplars(found, &labels, most))
+            Ok(newest_exemplars(found, most))
         });
-        found.await.map_err(|error| error.message)
+        or_nothing(found.await)
     }
 }
 
@@ -292,6 +295,17 @@ fn newest_exemplars(
     all.sort_by(|a, b| b.exemplar.order(&a.exemplar));
     all.truncate(most);
     all
+}
+
+/// What is wrong with the question is told; what cannot be read now is left out.
+fn or_nothing<T>(found: Result<Vec<T>, ApiError>) -> Result<Vec<T>, String> {
+    found.or_else(|error| match error.error_type {
+        ErrorType::BadData => Err(error.message),
+        _ => {
+            tracing::debug!("what is behind an alert cannot be read: {}", error.message);
+            Ok(Vec::new())
+        }
+    })
 }
 
 fn number(t_ms: i64, value: f64) -> InstantSample {

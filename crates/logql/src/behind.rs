@@ -22,29 +22,33 @@ pub struct Behind {
 /// some. Of an operation on two queries those of the left side are, unless that is a number; of `or` those of
 /// either side.
 ///
-/// Labels that the query makes itself (`label_replace`, `group_left`) and what a grouping leaves out narrow
-/// nothing down.
+/// Labels that the query makes itself (`label_replace`, `group_left`), those that something else made of them
+/// (`is_made`), and what a grouping leaves out narrow nothing down.
 pub fn behind<'a>(
     expr: &MetricExpr,
     labels: impl IntoIterator<Item = (&'a str, &'a str)>,
+    is_made: &dyn Fn(&str) -> bool,
 ) -> Vec<Behind> {
-    let labels = labels.into_iter().filter(|(name, _)| *name != METRIC_NAME);
+    let is_lines = |name: &str| name != METRIC_NAME && !is_made(name);
+    let labels = labels.into_iter().filter(|(name, _)| is_lines(name));
     let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let mut found = Vec::new();
-    collect(expr, Narrowed { labels, is_grouped: false }, &mut found);
+    collect(expr, Narrowed { labels, is_made, is_grouped: false }, &mut found);
     found
 }
 
 /// What a series is known by at a place of the tree.
 #[derive(Clone)]
-struct Narrowed {
+struct Narrowed<'m> {
     /// Labels that lines have as well; an empty value where they have none.
     labels: Vec<(String, String)>,
+    /// Of which labels it is not known what lines have.
+    is_made: &'m dyn Fn(&str) -> bool,
     /// Whether a grouping has said which labels there are.
     is_grouped: bool,
 }
 
-impl Narrowed {
+impl Narrowed<'_> {
     fn forget(&mut self, is_made: impl Fn(&str) -> bool) {
         self.labels.retain(|(name, _)| !is_made(name));
     }
@@ -57,7 +61,8 @@ impl Narrowed {
         self.is_grouped = true;
         let Some(Grouping { without: false, labels }) = grouping else { return };
         for name in labels {
-            if !self.labels.iter().any(|(known, _)| known == name) {
+            let is_known = self.labels.iter().any(|(known, _)| known == name);
+            if !is_known && !(self.is_made)(name) {
                 self.labels.push((name.clone(), String::new()));
             }
         }
@@ -65,15 +70,16 @@ impl Narrowed {
 }
 
 /// The parser bounds how deep queries are nested.
-fn collect(expr: &MetricExpr, mut narrowed: Narrowed, found: &mut Vec<Behind>) {
+fn collect(expr: &MetricExpr, mut narrowed: Narrowed<'_>, found: &mut Vec<Behind>) {
     match expr {
         MetricExpr::Range(range) => {
             narrowed.group(range.grouping.as_ref());
             found.push(of_range(&range.range, narrowed));
         }
         MetricExpr::Vector(vector) => {
-            // Those that choose among series leave their labels as they are.
-            if !vector.op.takes_parameter() {
+            // Those that choose among series, or put them in order, leave their labels as they are.
+            let is_in_order = matches!(vector.op, VectorOp::Sort | VectorOp::SortDesc);
+            if !vector.op.takes_parameter() && !is_in_order {
                 narrowed.group(vector.grouping.as_ref());
             }
             collect(&vector.inner, narrowed, found);
@@ -90,8 +96,12 @@ fn collect(expr: &MetricExpr, mut narrowed: Narrowed, found: &mut Vec<Behind>) {
     }
 }
 
-fn of_operation(binary: &Binary, mut narrowed: Narrowed, found: &mut Vec<Behind>) {
-    let is_number = |expr: &MetricExpr| matches!(expr, MetricExpr::Literal(_));
+fn of_operation(binary: &Binary, mut narrowed: Narrowed<'_>, found: &mut Vec<Behind>) {
+    let is_number = |expr: &MetricExpr| match expr {
+        MetricExpr::Literal(_) => true,
+        MetricExpr::Constant(_) => !binary.op.is_set(),
+        _ => false,
+    };
     let cardinality = binary.matching.as_ref().map(|matching| matching.cardinality);
     let (first, other) = match cardinality {
         // The side with several partners is the one whose labels the result has.
@@ -113,7 +123,7 @@ fn of_operation(binary: &Binary, mut narrowed: Narrowed, found: &mut Vec<Behind>
     }
 }
 
-fn of_range(range: &LogRange, narrowed: Narrowed) -> Behind {
+fn of_range(range: &LogRange, narrowed: Narrowed<'_>) -> Behind {
     let mut log = range.log.clone();
     let mut filter = |filter: LabelFilter| {
         log.stages.push(Stage { kind: StageKind::LabelFilter(filter), span: Span::default() });
@@ -124,8 +134,13 @@ fn of_range(range: &LogRange, narrowed: Narrowed) -> Behind {
             filter(LabelFilter::String(matcher));
         }
     }
-    let of_unwrap = range.unwrap.iter().flat_map(|unwrap| &unwrap.filters);
-    of_unwrap.cloned().for_each(filter);
+    if let Some(unwrap) = &range.unwrap {
+        // Lines without a value do not count; those whose value is none of a number do here.
+        if let Ok(has_value) = Matcher::new(unwrap.label.clone(), MatchOp::NotEqual, "") {
+            filter(LabelFilter::String(has_value));
+        }
+        unwrap.filters.iter().cloned().for_each(filter);
+    }
     Behind { log, interval: range.interval, offset: range.offset }
 }
 
@@ -139,7 +154,7 @@ mod tests {
     /// The queries, as they are printed; each can be read again.
     fn shown(text: &str, labels: &[(&str, &str)]) -> Vec<String> {
         let expr = parse_metric(text).expect("a query of a test");
-        let found = behind(&expr, labels.iter().copied());
+        let found = behind(&expr, labels.iter().copied(), &|name| name == "made");
         let shown: Vec<String> = found.iter().map(|one| one.log.to_string()).collect();
         shown.iter().for_each(|one| {
             parse(one).expect("it can be read");
@@ -191,9 +206,20 @@ mod tests {
             (
                 r#"quantile_over_time(0.9, {a="1"} | logfmt | unwrap d | __error__="" [5m]) by (path)"#,
                 &[("path", "/")],
-                &[r#"{a="1"} | logfmt | path="/" | __error__="""#],
+                &[r#"{a="1"} | logfmt | path="/" | d!="" | __error__="""#],
             ),
             (r#"topk(3, sum by (x) (rate({a="1"}[5m])))"#, &[("x", "y")], &[r#"{a="1"} | x="y""#]),
+            (
+                r#"sort_desc(sum by (x, z) (rate({a="1"} | json [5m])))"#,
+                &[("x", "y")],
+                &[r#"{a="1"} | json | x="y" | z="""#],
+            ),
+            (
+                r#"sum by (x, made) (rate({a="1"}[5m]))"#,
+                &[("made", "m"), ("x", "y")],
+                &[r#"{a="1"} | x="y""#],
+            ),
+            (r#"vector(10) < sum(rate({a="1"}[5m]))"#, &[], &[r#"{a="1"}"#]),
             ("vector(1) > 0", &[], &[]),
         ] {
             assert_eq!(shown(text, labels), want, "{text}");
@@ -203,7 +229,7 @@ mod tests {
     #[test]
     fn the_window_is_that_of_the_range() {
         let expr = parse_metric(r#"sum(count_over_time({a="1"}[5m] offset 2m))"#).expect("a query");
-        let found = behind(&expr, []);
+        let found = behind(&expr, [], &|_| false);
         assert_eq!((found[0].interval, found[0].offset), (5 * MINUTE, 2 * MINUTE));
     }
 }

@@ -160,6 +160,13 @@ impl GroupTable {
     ) -> Result<Self, CodecError> {
         let input = &mut input;
         let names = take_texts(input, MAX_NAMES)?;
+        // A merge takes for granted that a line has each name once.
+        let mut sorted: Vec<&str> = names.iter().map(String::as_str).collect();
+        sorted.sort_unstable();
+        let is_twice = sorted.windows(2).any(|pair| pair[0] == pair[1]);
+        if is_twice || sorted.first().is_some_and(|name| name.is_empty()) {
+            return Err(invalid("names", names.len() as u64));
+        }
         let levels = take_texts(input, OTHER_LEVEL as usize - 1)?;
         let count = take_u64(input)?;
         if count > MAX_GROUPS as u64 {

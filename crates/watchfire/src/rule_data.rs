@@ -181,9 +181,13 @@ impl Store for RuleStore {
                     let _ = sender.send(result);
                 });
             };
-            tokio::task::spawn_blocking(ingest).await.map_err(|error| error.to_string())?;
+            let stored = async {
+                // It waits for a place where many wait.
+                tokio::task::spawn_blocking(ingest).await.map_err(|error| error.to_string())?;
+                Ok::<_, String>(stored.await)
+            };
             let stored = tokio::select! {
-                stored = stored => stored,
+                stored = stored => stored?,
                 // Whoever has to be told must not wait until there is a majority again.
                 () = self.until_unsure() => return Err(NOT_SURE.to_owned()),
             };

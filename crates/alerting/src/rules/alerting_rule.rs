@@ -89,6 +89,13 @@ impl Alerts {
                 limits.max_alerts_per_rule
             ));
         }
+        // Before texts are expanded, which may ask queries for each of them.
+        if round.limit > 0 && result.len() > round.limit {
+            self.by_labels.clear();
+            self.recount();
+            let count = result.len();
+            return Err(format!("exceeded limit of {} with {count} alerts", round.limit));
+        }
         self.forget_texts_of_before(round);
         let mut current: BTreeMap<Labels, (Annotations, f64)> = BTreeMap::new();
         for sample in result {

@@ -20,6 +20,7 @@ pub(super) struct RuleCounters {
     groups: Mutex<BTreeMap<(RuleLanguage, GroupKey), OfGroup>>,
     late: Mutex<([u64; BUCKETS.len()], u64, f64)>,
     states_not_written: AtomicU64,
+    evidence_left_out: AtomicU64,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -79,6 +80,10 @@ impl RuleCounters {
 
     pub(super) fn failed(&self, language: RuleLanguage, key: &GroupKey) {
         self.group(language, key, |group| group.failures += 1);
+    }
+
+    pub(super) fn evidence_left_out(&self, asked: u64) {
+        self.evidence_left_out.fetch_add(asked, Ordering::Relaxed);
     }
 
     pub(super) fn state_not_written(&self) {
@@ -195,4 +200,12 @@ pub(crate) fn render(rules: &Rules, out: &mut TextEncoder<'_>) {
     let name = "watchfire_ruler_rule_states_not_written_total";
     out.family(name, "counter", "Attempts in vain to write down the state of rules.");
     out.sample(name, &[], counters.states_not_written.load(Ordering::Relaxed) as f64);
+    let name = "watchfire_ruler_evidence_left_out_total";
+    out.family(
+        name,
+        "counter",
+        "How often lines or exemplars behind an alert were not looked for, because its rule had asked for \
+         too many.",
+    );
+    out.sample(name, &[], counters.evidence_left_out.load(Ordering::Relaxed) as f64);
 }

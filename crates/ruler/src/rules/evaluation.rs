@@ -163,7 +163,7 @@ impl Inner {
         let runtime = Handle::current();
         let query =
             |text: &str, t_ms: i64| runtime.block_on(self.queries.ask(language, text, t_ms));
-        let evidence = Found { queries: &*self.queries, runtime: &runtime, language };
+        let evidence = Found::new(&*self.queries, &runtime, language);
         let templates = RuleTemplates {
             query: &query,
             evidence: &evidence,
@@ -179,10 +179,12 @@ impl Inner {
         };
         let mut applied = Vec::with_capacity(answered.len());
         for Answered { rule, result, timing } in answered {
+            evidence.begin_rule();
             // Rule by rule, so that whoever looks at the group waits for the templates of one at most.
             let one = locked(group).apply(evaluation, rule, result, timing, &with);
             applied.push((rule, one));
         }
+        self.counters.evidence_left_out(evidence.left_out());
         applied
     }
 

@@ -8,8 +8,6 @@ use super::RuleLanguage;
 
 /// The page shows at least so much time around the beginning of an alert, milliseconds.
 const AROUND_MS: i64 = 15 * 60_000;
-/// Lines behind a rule whose expression cannot be read, which is none that was taken.
-const EVERYTHING: &str = "{}";
 
 /// The path, behind the external URL, of the page that shows why an alert fires. A rule over samples: its
 /// expression, where Prometheus has it. A rule over lines: the lines that it counted when the alert began, of
@@ -27,18 +25,22 @@ pub(super) fn of_alert(
     let is_own = |name: &str| {
         name == alerting::rules::ALERT_NAME || of_rule.iter().any(|(of_rule, _)| of_rule == name)
     };
-    let labels = labels.iter().filter(|(name, _)| !is_own(name));
     let behind = logql::syntax::parse_metric(expression)
-        .map(|expr| logql::behind::behind(&expr, labels))
+        .map(|expr| logql::behind::behind(&expr, labels.iter(), &is_own))
         .unwrap_or_default();
     let (query, range_ms) = match behind.into_iter().next() {
-        Some(one) => (one.log.to_string(), one.interval.saturating_add(one.offset) / 1_000_000),
-        None => (EVERYTHING.to_owned(), 0),
+        Some(one) => {
+            let range_ns = one.interval.saturating_add(one.offset);
+            (Some(one.log.to_string()), range_ns / 1_000_000)
+        }
+        None => (None, 0),
     };
     let from_ms = starts_at_ms.saturating_sub(range_ms.max(AROUND_MS));
     let to_ms = starts_at_ms.saturating_add(AROUND_MS);
     let mut to = Serializer::new("/logs?".to_owned());
-    to.append_pair("q", &query);
+    if let Some(query) = query {
+        to.append_pair("q", &query);
+    }
     to.append_pair("from", &from_ms.to_string()).append_pair("to", &to_ms.to_string());
     to.finish()
 }
@@ -52,7 +54,7 @@ mod tests {
         let labels = [("alertname", "A"), ("app", "x"), ("severity", "page")];
         let labels = Labels::from_pairs(labels).expect("a test's labels");
         let of_rule = [("severity".to_owned(), "page".to_owned())];
-        let expression = r#"sum by (app) (count_over_time({env="p"} |= "e" [20m])) > 1"#;
+        let expression = r#"sum by (app, severity) (count_over_time({env="p"} |= "e" [20m])) > 1"#;
         let path = of_alert(RuleLanguage::Logql, expression, &labels, &of_rule, 1_700_000_000_000);
         let (path, parameters) = path.split_once('?').expect("parameters");
         assert_eq!(path, "/logs");

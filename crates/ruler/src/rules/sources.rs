@@ -40,7 +40,7 @@ pub(super) fn read(settings: &RuleSettings, files: &Files) -> Result<Sources, Fa
                 let found =
                     Diagnostic::of_file(pattern, "no file matches this pattern", Some(help));
                 // Files may come later where any number may be there.
-                let severity = match pattern.contains('*') {
+                let severity = match pattern.contains(['*', '?', '[']) {
                     true => Severity::Warning,
                     false => Severity::Mistake,
                 };

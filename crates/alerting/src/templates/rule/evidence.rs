@@ -2,6 +2,7 @@
 //!
 //! Prometheus has none of this; a file with these functions is one for Watchfire alone.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gotemplate::{Budget, Class, Element, TEXT_MAP, Value};
@@ -92,6 +93,9 @@ fn list_of_lines<'d>(budget: &mut Budget, found: Vec<QueryLine>) -> Outcome<'d> 
 }
 
 fn map<'d>(budget: &mut Budget, labels: Vec<(String, String)>) -> Outcome<'d> {
-    let entries = labels.into_iter().map(|(name, value)| (name.into(), Value::text(value)));
-    budget.map(&TEXT_MAP, entries.collect())
+    let mut entries = BTreeMap::new();
+    for (name, value) in labels {
+        entries.insert(name.into(), budget.text(value)?);
+    }
+    budget.map(&TEXT_MAP, entries)
 }

@@ -68,11 +68,7 @@ impl Detour for PassingOn {
                 // Rules are off, and the handler says so.
                 return Passed::Continue(request);
             }
-            let passed = self.pass_on(request).await;
-            if let Passed::Break(answer) = &passed {
-                self.seat.note_passed_on(answer.status() != StatusCode::SERVICE_UNAVAILABLE);
-            }
-            passed
+            self.pass_on(request).await
         })
     }
 }
@@ -94,7 +90,7 @@ impl PassingOn {
                 "{MOST_WAITING} requests wait for the broker that evaluates rules and notifies, which is the \
                  limit; try again, or ask another broker"
             );
-            return Passed::Break(refusal(&words));
+            return self.unanswered(&words);
         };
         let (parts, body) = request.into_parts();
         let body = match axum::body::to_bytes(body, MAX_BODY_BYTES).await {
@@ -118,15 +114,23 @@ impl PassingOn {
             }
             let left = until.saturating_duration_since(Instant::now());
             let said = match self.ask(&asked, left.max(ANSWERED_WITHIN)).await {
-                Ok(answer) => return Passed::Break(answer),
-                Err(NoAnswer::Unknown(why)) => return Passed::Break(refusal(&why)),
+                Ok(answer) => {
+                    self.seat.note_passed_on(true);
+                    return Passed::Break(answer);
+                }
+                Err(NoAnswer::Unknown(why)) => return self.unanswered(&why),
                 Err(NoAnswer::Yet(why)) => why,
             };
             if Instant::now() >= until {
-                return Passed::Break(refusal(&said));
+                return self.unanswered(&said);
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    fn unanswered(&self, why: &str) -> Passed {
+        self.seat.note_passed_on(false);
+        Passed::Break(refusal(why))
     }
 
     /// Ends when another broker, or nobody, notifies.
