@@ -270,21 +270,19 @@ impl Executor {
     }
 }
 
-/// The newest of the exemplars of series that have no other values for `labels`: what the rule's aggregations
-/// leave out of them says nothing, nor does what they add.
-fn newest_exemplars(
-    found: Vec<SeriesExemplars>,
-    labels: &Labels,
-    most: usize,
-) -> Vec<FoundExemplar> {
-    let agrees = |series: &Labels| {
-        let same = |name: &str, value: &str| series.get(name).is_none_or(|has| has == value);
-        labels
-            .iter()
-            .filter(|(name, _)| *name != METRIC_NAME)
-            .all(|(name, value)| same(name, value))
-    };
-    let of_series = found.into_iter().filter(|series| agrees(&series.labels));
+/// Series that have no other values for `labels`: what a rule's aggregations leave out of them says nothing, nor
+/// does what they add.
+fn not_contradicting(labels: &Labels) -> impl Iterator<Item = Matcher> {
+    let labels = labels.iter().filter(|(name, _)| *name != METRIC_NAME);
+    // One that is too long to be compiled narrows nothing down.
+    labels.filter_map(|(name, value)| {
+        Matcher::new(name, MatchOp::Regex, format!("{}|", model::regex::escape(value))).ok()
+    })
+}
+
+/// The newest of these exemplars.
+fn newest_exemplars(found: Vec<SeriesExemplars>, most: usize) -> Vec<FoundExemplar> {
+    let of_series = found.into_iter();
     let mut all: Vec<FoundExemplar> = of_series
         .flat_map(|SeriesExemplars { labels, exemplars }| {
             exemplars

@@ -4,7 +4,7 @@ use model::{METRIC_NAME, MatchOp, Matcher};
 
 use crate::syntax::ast::{
     Binary, BinaryOp, Cardinality, Grouping, LabelFilter, LabelReplace, LogExpr, LogRange,
-    MetricExpr, Span, Stage, StageKind,
+    MetricExpr, Span, Stage, StageKind, VectorOp,
 };
 
 /// Lines of a window that ends before the time of evaluation, or at it.
