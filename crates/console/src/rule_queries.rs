@@ -109,13 +109,7 @@ impl Executor {
         let LogQuery::Metric(expr) = expr else {
             return Err(ApiError::new(ErrorType::BadData, "a rule over lines must yield numbers"));
         };
-        let asked = Asked {
-            language: Language::Logql,
-            text: text.to_owned(),
-            times_ms: (t_ms, t_ms, 0),
-            client: CLIENT.to_owned(),
-            tenant,
-        };
+        let asked = asked(Language::Logql, text, (t_ms, t_ms), tenant);
         let at_ns = t_ms.saturating_mul(1_000_000);
         self.in_time_for_rule(asked, move |data, work| {
             let snapshot = data.logs(work).map_err(loki::data_error)?;
@@ -211,13 +205,7 @@ impl Executor {
     ) -> Result<Vec<FoundLine>, String> {
         let Some((_, (start_ns, end_ns))) = windows.first() else { return Ok(Vec::new()) };
         let ms = |ns: i64| ns.div_euclid(1_000_000);
-        let asked = Asked {
-            language: Language::Logql,
-            text: text.to_owned(),
-            times_ms: (ms(*start_ns), ms(*end_ns), 0),
-            client: CLIENT.to_owned(),
-            tenant,
-        };
+        let asked = asked(Language::Logql, text, (ms(*start_ns), ms(*end_ns)), tenant);
         let found = self.in_time_for_rule(asked, move |data, work| {
             let snapshot = data.logs(work).map_err(loki::data_error)?;
             let mut found = Ok(Vec::new());
@@ -254,13 +242,7 @@ impl Executor {
         }
         let start_ms = t_ms.saturating_sub(promql::longest_range_ms(&expr).max(LEAST_RANGE_MS));
         let range = TimeRange::new(start_ms, t_ms.saturating_add(1));
-        let asked = Asked {
-            language: Language::Promql,
-            text: rule.to_owned(),
-            times_ms: (start_ms, t_ms, 0),
-            client: CLIENT.to_owned(),
-            tenant,
-        };
+        let asked = asked(Language::Promql, rule, (start_ms, t_ms), tenant);
         let found = self.in_time_for_rule(asked, move |data, work| {
             let view = data.snapshot(work).map_err(source_error)?;
             let found = view.exemplars(&selectors, range).map_err(source_error)?;
@@ -293,6 +275,13 @@ fn newest_exemplars(found: Vec<SeriesExemplars>, most: usize) -> Vec<FoundExempl
     all.sort_by(|a, b| b.exemplar.order(&a.exemplar));
     all.truncate(most);
     all
+}
+
+/// How a question about a range of time, milliseconds since the epoch, is listed while it runs.
+fn asked(language: Language, text: &str, range_ms: (i64, i64), tenant: TenantName) -> Asked {
+    let (start_ms, end_ms) = range_ms;
+    let times_ms = (start_ms, end_ms, 0);
+    Asked { language, text: text.to_owned(), times_ms, client: CLIENT.to_owned(), tenant }
 }
 
 /// What is wrong with the question is told; what cannot be read now is left out.
