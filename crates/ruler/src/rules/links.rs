@@ -37,12 +37,12 @@ pub(super) fn of_alert(
     };
     let from_ms = starts_at_ms.saturating_sub(range_ms.max(AROUND_MS));
     let to_ms = starts_at_ms.saturating_add(AROUND_MS);
-    let mut to = Serializer::new("/logs?".to_owned());
+    let mut to = Serializer::new(String::new());
     if let Some(query) = query {
         to.append_pair("q", &query);
     }
     to.append_pair("from", &from_ms.to_string()).append_pair("to", &to_ms.to_string());
-    to.finish()
+    format!("/logs?{}", to.finish())
 }
 
 #[cfg(test)]
@@ -57,6 +57,7 @@ mod tests {
         let expression = r#"sum by (app, severity) (count_over_time({env="p"} |= "e" [20m])) > 1"#;
         let path = of_alert(RuleLanguage::Logql, expression, &labels, &of_rule, 1_700_000_000_000);
         let (path, parameters) = path.split_once('?').expect("parameters");
+        assert!(parameters.starts_with("q="), "{parameters}");
         assert_eq!(path, "/logs");
         let parameters: Vec<(String, String)> =
             form_urlencoded::parse(parameters.as_bytes()).into_owned().collect();
