@@ -115,7 +115,7 @@ impl Changes {
     /// Notes that samples in `range` were deleted. Of a window of which rollups are all that is left,
     /// what is deleted in part is gone as a whole, and its last sample may be behind the range.
     pub(crate) fn note_delete(&self, range: TimeRange) {
-        let behind_ms = (self.window_ms.load(Ordering::Acquire) - 1).max(0);
+        let behind_ms = (self.window_ms() - 1).max(0);
         self.note_range(TimeRange::new(range.start_ms, range.end_ms.saturating_add(behind_ms)));
     }
 

@@ -91,10 +91,7 @@ impl Alerts {
         }
         // Before texts are expanded, which may ask queries for each of them.
         if round.limit > 0 && result.len() > round.limit {
-            self.by_labels.clear();
-            self.recount();
-            let count = result.len();
-            return Err(format!("exceeded limit of {} with {count} alerts", round.limit));
+            return Err(self.forget_all(round.limit, result.len()));
         }
         self.forget_texts_of_before(round);
         let mut current: BTreeMap<Labels, (Annotations, f64)> = BTreeMap::new();
@@ -112,12 +109,17 @@ impl Alerts {
         self.forget_resolved(limits.max_alerts_per_rule);
         let active = self.active();
         if round.limit > 0 && active > round.limit {
-            self.by_labels.clear();
-            self.recount();
-            return Err(format!("exceeded limit of {} with {active} alerts", round.limit));
+            return Err(self.forget_all(round.limit, active));
         }
         self.share.settle(active);
         Ok(samples)
+    }
+
+    /// Forgets all alerts, since they are more than the group's limit; yields what is told.
+    fn forget_all(&mut self, limit: usize, count: usize) -> String {
+        self.by_labels.clear();
+        self.recount();
+        format!("exceeded limit of {limit} with {count} alerts")
     }
 
     /// Makes sure that there is room for those of a result and those that go on without.

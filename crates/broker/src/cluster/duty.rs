@@ -146,10 +146,12 @@ impl Duty {
         }
         // One of before, of which this process knows nothing: whatever else was sent under its term, such as to
         // give it back, may arrive at any time, and must not concern the new one.
-        let of_before = self.leases.consensus.read(|state| state.lease(self.job).cloned());
-        let of_before = of_before.filter(|lease| lease.holder == self.own);
-        if let Some(lease) = of_before
-            && !self.leases.is_given(self.job, lease.term).await
+        let own_term = self.leases.consensus.read(|state| {
+            let own = state.lease(self.job).filter(|lease| lease.holder == self.own);
+            own.map(|lease| lease.term)
+        });
+        if let Some(term) = own_term
+            && !self.leases.is_given(self.job, term).await
         {
             return None;
         }

@@ -87,8 +87,5 @@ pub(crate) fn newest(
 
 /// Shortens a text to what one may have.
 fn cut(text: &mut String) {
-    if text.len() > MOST_TEXT_BYTES {
-        let end = text.floor_char_boundary(MOST_TEXT_BYTES);
-        text.truncate(end);
-    }
+    text.truncate(text.floor_char_boundary(MOST_TEXT_BYTES));
 }

@@ -163,28 +163,27 @@ impl Inner {
         let runtime = Handle::current();
         let query =
             |text: &str, t_ms: i64| runtime.block_on(self.queries.ask(language, text, t_ms));
-        let evidence = Found::new(&*self.queries, &runtime, language);
-        let templates = RuleTemplates {
-            query: &query,
-            evidence: &evidence,
-            histogram_text: promql::histogram_text,
-            limits: Limits::default(),
-        };
-        let with = Surroundings {
-            expand: &templates,
-            external_labels,
-            external_url,
-            limits,
-            resend_delay_ms: i64::try_from(resend_delay.as_millis()).unwrap_or(i64::MAX),
-        };
         let mut applied = Vec::with_capacity(answered.len());
         for Answered { rule, result, timing } in answered {
-            evidence.begin_rule();
+            let evidence = Found::new(&*self.queries, &runtime, language);
+            let templates = RuleTemplates {
+                query: &query,
+                evidence: &evidence,
+                histogram_text: promql::histogram_text,
+                limits: Limits::default(),
+            };
+            let with = Surroundings {
+                expand: &templates,
+                external_labels,
+                external_url,
+                limits,
+                resend_delay_ms: i64::try_from(resend_delay.as_millis()).unwrap_or(i64::MAX),
+            };
             // Rule by rule, so that whoever looks at the group waits for the templates of one at most.
             let one = locked(group).apply(evaluation, rule, result, timing, &with);
             applied.push((rule, one));
+            self.counters.evidence_left_out(evidence.left_out());
         }
-        self.counters.evidence_left_out(evidence.left_out());
         applied
     }
 

@@ -16,14 +16,15 @@ const MOST_ASKED: u32 = 100;
 /// For how long it may altogether: nobody is told before it is done.
 const ASKED_WITHIN: Duration = Duration::from_secs(5);
 
-/// Asks queries, and waits for them.
+/// Asks queries for one evaluation of a rule, and waits for them.
 pub(super) struct Found<'a> {
     queries: &'a dyn Queries,
     runtime: &'a Handle,
-    /// That of the rules.
+    /// That of the rule.
     language: RuleLanguage,
-    /// How often the rule under way has asked, and until when it may.
-    asked: Cell<(u32, Instant)>,
+    /// Until when it may ask.
+    until: Instant,
+    asked: Cell<u32>,
     left_out: Cell<u64>,
 }
 
@@ -33,26 +34,21 @@ impl<'a> Found<'a> {
         runtime: &'a Handle,
         language: RuleLanguage,
     ) -> Found<'a> {
-        let asked = Cell::new((0, Instant::now()));
-        Found { queries, runtime, language, asked, left_out: Cell::new(0) }
+        let until = Instant::now() + ASKED_WITHIN;
+        Found { queries, runtime, language, until, asked: Cell::new(0), left_out: Cell::new(0) }
     }
 
-    /// Another rule may ask anew.
-    pub(super) fn begin_rule(&self) {
-        self.asked.set((0, Instant::now() + ASKED_WITHIN));
-    }
-
-    /// How often nothing was asked because a rule had asked too much.
+    /// How often nothing was asked because the rule had asked too much.
     pub(super) fn left_out(&self) -> u64 {
         self.left_out.get()
     }
 
     /// Asks, if the rule may ask more; else there is nothing.
     fn ask<T>(&self, asking: Boxed<'_, Result<Vec<T>, String>>) -> Result<Vec<T>, String> {
-        let (asked, until) = self.asked.get();
-        let left = until.saturating_duration_since(Instant::now());
+        let (asked, left) =
+            (self.asked.get(), self.until.saturating_duration_since(Instant::now()));
         if asked < MOST_ASKED && !left.is_zero() {
-            self.asked.set((asked + 1, until));
+            self.asked.set(asked + 1);
             let found = async { tokio::time::timeout(left, asking).await };
             if let Ok(found) = self.runtime.block_on(found) {
                 return found;
